@@ -1,0 +1,64 @@
+//! Mounts: how a root file system is put together, and what is mounted into a container.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A root file system described, not mounted: the shim mounts it inside the container's own mount
+/// namespace, so that the host's never sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum RootMount {
+    /// An overlay. Options `redirect_dir=off,metacopy=off,index=off` are always set.
+    Overlay {
+        /// Read-only layers, topmost first; at least one, none twice.
+        lower: Vec<PathBuf>,
+        /// The writable directory; `None` mounts read-only.
+        upper: Option<PathBuf>,
+        /// Overlay's scratch directory on the file system of `upper`; present exactly if `upper` is.
+        work: Option<PathBuf>,
+    },
+    /// A plain directory, as the `vfs` driver has it.
+    Bind {
+        /// The directory.
+        source: PathBuf,
+    },
+}
+
+/// How a mount point of a container came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountKind {
+    /// A path of the host.
+    Bind,
+    /// A volume.
+    Volume,
+    /// Memory.
+    Tmpfs,
+}
+
+/// One mount point of a container, as create decided it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountPoint {
+    /// How it came to be.
+    pub kind: MountKind,
+    /// The volume's name; empty for other kinds.
+    #[serde(default)]
+    pub name: String,
+    /// The host's path; empty for tmpfs.
+    #[serde(default)]
+    pub source: PathBuf,
+    /// The absolute path in the container, cleaned.
+    pub destination: PathBuf,
+    /// Whether the container may write.
+    pub writable: bool,
+    /// The mode as the user gave it (`ro`, `z`, `rslave`, …), for inspect.
+    #[serde(default)]
+    pub mode: String,
+    /// `private`, `rprivate`, `shared`, `rshared`, `slave`, `rslave`; empty means `rprivate`.
+    #[serde(default)]
+    pub propagation: String,
+    /// Comma-separated options of a tmpfs: `size=64m,mode=1777`, as given.
+    #[serde(default)]
+    pub tmpfs_options: String,
+}
