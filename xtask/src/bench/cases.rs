@@ -1,0 +1,208 @@
+//! What is measured. A case does the same on both sides; its goal is the ratio that
+//! `SPECIFICATION.md` promises.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::daemons::Side;
+use super::http;
+use super::stats::Samples;
+
+/// How many containers the batch cases start and remove.
+const BATCH: usize = 40;
+
+/// One thing to measure.
+pub(crate) struct Case {
+    /// As the table shows it.
+    pub(crate) name: String,
+    /// The ratio to the peer that is promised.
+    pub(crate) goal: f64,
+    /// Whether the pass with pauses between the runs says anything of it.
+    pub(crate) worth_a_pause: bool,
+    /// Fewer runs for what takes seconds on the peer.
+    heavy: bool,
+    act: Act,
+}
+
+#[derive(Clone)]
+enum Act {
+    Run { through: Through, network: &'static str },
+    Exec { through: Through },
+    StartBatch { through: Through },
+    RemoveBatch { through: Through },
+    Build { through: Through, cached: bool },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Through {
+    Stock,
+    Own,
+    Api,
+}
+
+/// All cases, in the order of the specification's table.
+pub(crate) fn all() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |name: String, goal: f64, heavy: bool, act: Act| {
+        cases.push(Case { name, goal, worth_a_pause: !heavy, heavy, act });
+    };
+    for (through, label, run, exec) in [
+        (Through::Stock, "stock CLI", 0.2, 0.45),
+        (Through::Api, "API", 0.1, 0.15),
+        (Through::Own, "gantry against docker", 0.12, 0.25),
+    ] {
+        for network in ["bridge", "none", "host"] {
+            let name = format!("{label}: run --rm --net {network} busybox true");
+            add(name, run, false, Act::Run { through, network });
+        }
+        add(format!("{label}: exec true"), exec, false, Act::Exec { through });
+    }
+    for (through, label, start, remove) in
+        [(Through::Stock, "stock CLI", 0.15, 0.2), (Through::Api, "API", 0.1, 0.1)]
+    {
+        add(format!("{label}: {BATCH} x run -d -P"), start, true, Act::StartBatch { through });
+        add(format!("{label}: rm -f of those {BATCH}"), remove, true, Act::RemoveBatch { through });
+    }
+    for (through, label, cached, goal) in [
+        (Through::Stock, "stock CLI: ten RUN true, no cache", false, 0.2),
+        (Through::Stock, "stock CLI: ten RUN true, all cached", true, 0.5),
+        (Through::Own, "gantry against docker: ten RUN true, all cached", true, 0.2),
+    ] {
+        add(label.into(), goal, !cached, Act::Build { through, cached });
+    }
+    cases
+}
+
+/// Runs a case on both sides in turn; a warm-up run of each is not counted.
+pub(crate) fn measure(case: &Case, gantry: &Side, peer: &Side, runs: u32, gap: Duration) -> Result<Samples> {
+    let mut samples = Samples::default();
+    let runs = if case.heavy { runs.div_ceil(4) } else { runs };
+    for run in 0..=runs {
+        for (side, times) in [(gantry, &mut samples.gantry), (peer, &mut samples.peer)] {
+            std::thread::sleep(gap);
+            let time = once(&case.act, side)
+                .with_context(|| format!("{} on {}", case.name, side.socket.display()))?;
+            if run > 0 {
+                times.push(time);
+            }
+        }
+    }
+    Ok(samples)
+}
+
+fn once(act: &Act, side: &Side) -> Result<Duration> {
+    match act {
+        Act::Run { through, network } => timed(|| run_and_remove(*through, side, network)),
+        Act::Exec { through } => timed(|| exec_true(*through, side)),
+        Act::StartBatch { through } => {
+            let started = timed(|| start_batch(*through, side));
+            remove_batch(*through, side)?;
+            started
+        }
+        Act::RemoveBatch { through } => {
+            start_batch(*through, side)?;
+            timed(|| remove_batch(*through, side))
+        }
+        Act::Build { through, cached } => timed(|| build(*through, side, *cached)),
+    }
+}
+
+fn timed(act: impl FnOnce() -> Result<()>) -> Result<Duration> {
+    let started = Instant::now();
+    act()?;
+    Ok(started.elapsed())
+}
+
+fn cli(through: Through, side: &Side, arguments: &[&str]) -> Result<String> {
+    if through == Through::Own { side.own(arguments) } else { side.stock(arguments) }
+}
+
+fn run_and_remove(through: Through, side: &Side, network: &str) -> Result<()> {
+    if through != Through::Api {
+        cli(through, side, &["run", "--rm", "--net", network, "busybox", "true"])?;
+        return Ok(());
+    }
+    // What the stock CLI does: create, attach, wait for removal, start, read to the end.
+    let id = create(
+        side,
+        "",
+        &json!({"Image": "busybox", "Cmd": ["true"], "AttachStdout": true, "AttachStderr": true,
+            "HostConfig": {"AutoRemove": true, "NetworkMode": network}}),
+    )?;
+    let path = format!("/containers/{id}");
+    let attached =
+        http::send(&side.socket, "POST", &format!("{path}/attach?stream=1&stdout=1&stderr=1"), None, true)?;
+    let wait = http::send(&side.socket, "POST", &format!("{path}/wait?condition=removed"), None, false)?;
+    http::call(&side.socket, "POST", &format!("{path}/start"), None)?;
+    attached.body()?;
+    wait.body()?;
+    Ok(())
+}
+
+fn create(side: &Side, query: &str, body: &Value) -> Result<String> {
+    let reply =
+        http::call(&side.socket, "POST", &format!("/containers/create{query}"), Some(&body.to_string()))?;
+    let reply: Value = serde_json::from_str(&reply)?;
+    Ok(reply["Id"].as_str().context("create answered no Id")?.to_owned())
+}
+
+fn exec_true(through: Through, side: &Side) -> Result<()> {
+    if through != Through::Api {
+        cli(through, side, &["exec", "bench-exec", "true"])?;
+        return Ok(());
+    }
+    let body = json!({"Cmd": ["true"], "AttachStdout": true, "AttachStderr": true}).to_string();
+    let reply = http::call(&side.socket, "POST", "/containers/bench-exec/exec", Some(&body))?;
+    let reply: Value = serde_json::from_str(&reply)?;
+    let path = format!("/exec/{}", reply["Id"].as_str().context("exec answered no Id")?);
+    let start = json!({"Detach": false, "Tty": false}).to_string();
+    http::send(&side.socket, "POST", &format!("{path}/start"), Some(&start), true)?.body()?;
+    http::call(&side.socket, "GET", &format!("{path}/json"), None)?;
+    Ok(())
+}
+
+fn batch_name(number: usize) -> String {
+    format!("bench-{number}")
+}
+
+fn start_batch(through: Through, side: &Side) -> Result<()> {
+    for number in 0..BATCH {
+        let name = batch_name(number);
+        if through == Through::Api {
+            let body = json!({"Image": "web", "HostConfig": {"PublishAllPorts": true}});
+            let id = create(side, &format!("?name={name}"), &body)?;
+            http::call(&side.socket, "POST", &format!("/containers/{id}/start"), None)?;
+        } else {
+            cli(through, side, &["run", "-d", "-P", "--name", &name, "web"])?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_batch(through: Through, side: &Side) -> Result<()> {
+    let names: Vec<String> = (0..BATCH).map(batch_name).collect();
+    if through == Through::Api {
+        for name in &names {
+            http::call(&side.socket, "DELETE", &format!("/containers/{name}?force=1"), None)?;
+        }
+    } else {
+        let mut arguments = vec!["rm", "-f"];
+        arguments.extend(names.iter().map(String::as_str));
+        cli(through, side, &arguments)?;
+    }
+    Ok(())
+}
+
+fn build(through: Through, side: &Side, cached: bool) -> Result<()> {
+    let context = side.ten_steps();
+    let context = context.to_string_lossy();
+    let mut arguments = vec!["build", "-q"];
+    if !cached {
+        arguments.push("--no-cache");
+    }
+    arguments.push(&context);
+    cli(through, side, &arguments)?;
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! The two sides: a Gantry and a Docker, each with a data root of its own on one file system.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::http;
+use crate::busybox;
+use crate::workspace::{output, read};
+
+/// A daemon under measurement.
+pub(crate) struct Side {
+    /// Its API's socket.
+    pub(crate) socket: PathBuf,
+    /// Whether it is ours: then `gantry` is its own CLI, else `docker` is.
+    pub(crate) own_cli: PathBuf,
+    /// Whether this is Gantry.
+    pub(crate) is_gantry: bool,
+    process: RefCell<Option<Child>>,
+    log: PathBuf,
+}
+
+impl Side {
+    /// Starts gantryd with its defaults.
+    pub(crate) fn gantry(binaries: &Path, work: &Path) -> Result<Self> {
+        let mut command = Command::new(binaries.join("gantryd"));
+        command.env("GANTRY_LOG", "warn,gantry_engine::start=debug");
+        Self::start(command, "gantry", binaries.join("gantry"), work, &[])
+    }
+
+    /// Starts Debian's dockerd with its defaults.
+    pub(crate) fn docker(work: &Path) -> Result<Self> {
+        Self::start(Command::new("dockerd"), "docker", "docker".into(), work, &[])
+    }
+
+    /// Takes a dockerd that somebody else runs.
+    pub(crate) fn running(socket: &Path) -> Self {
+        Self {
+            socket: socket.to_owned(),
+            own_cli: "docker".into(),
+            is_gantry: false,
+            process: RefCell::new(None),
+            log: PathBuf::new(),
+        }
+    }
+
+    fn start(mut command: Command, name: &str, own_cli: PathBuf, work: &Path, more: &[&str]) -> Result<Self> {
+        let socket = work.join(format!("{name}.sock"));
+        let log = work.join(format!("{name}.log"));
+        let file = fs::File::create(&log)?;
+        let process = command
+            .arg("--data-root")
+            .arg(work.join(format!("{name}-data")))
+            .arg("--exec-root")
+            .arg(work.join(format!("{name}-exec")))
+            .arg("--pidfile")
+            .arg(work.join(format!("{name}.pid")))
+            .arg("-H")
+            .arg(format!("unix://{}", socket.display()))
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("cannot start the {name} daemon"))?;
+        let is_gantry = name == "gantry";
+        let side = Self { socket, own_cli, is_gantry, process: RefCell::new(Some(process)), log };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while http::call(&side.socket, "GET", "/_ping", None).is_err() {
+            if Instant::now() > deadline {
+                bail!("the {name} daemon does not answer; it said:\n{}", fs::read_to_string(&side.log)?);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(side)
+    }
+
+    /// Name and version, for the table's head.
+    pub(crate) fn version(&self) -> Result<String> {
+        let version = self.stock(&["version", "--format", "{{.Server.Version}}"])?;
+        Ok(format!("{} {version}", if self.is_gantry { "Gantry" } else { "Docker" }))
+    }
+
+    /// The daemon's process id, where we started it.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.process.borrow().as_ref().map(Child::id)
+    }
+
+    /// Runs the stock CLI against this side.
+    pub(crate) fn stock(&self, arguments: &[&str]) -> Result<String> {
+        self.cli(Path::new("docker"), arguments)
+    }
+
+    /// Runs this side's own CLI against it.
+    pub(crate) fn own(&self, arguments: &[&str]) -> Result<String> {
+        self.cli(&self.own_cli, arguments)
+    }
+
+    fn cli(&self, program: &Path, arguments: &[&str]) -> Result<String> {
+        let host = format!("unix://{}", self.socket.display());
+        read(Command::new(program).env("DOCKER_BUILDKIT", "0").args(["-H", &host]).args(arguments))
+    }
+
+    /// Imports BusyBox, builds a small web server of it, and starts the container that `exec` uses.
+    pub(crate) fn prepare(&self, work: &Path) -> Result<()> {
+        let archive = busybox::archive(work)?;
+        self.stock(&["import", "-c", "CMD [\"sh\"]", &archive.to_string_lossy(), "busybox:latest"])?;
+        let contexts = work.join("contexts");
+        write_context(
+            &contexts.join("web"),
+            "FROM busybox\nEXPOSE 80\nCMD [\"httpd\",\"-f\",\"-p\",\"80\",\"-h\",\"/\"]\n",
+        )?;
+        write_context(&contexts.join("ten"), &format!("FROM busybox\n{}", "RUN true\n".repeat(10)))?;
+        self.stock(&["build", "-q", "-t", "web", &contexts.join("web").to_string_lossy()])?;
+        self.stock(&["run", "-d", "--name", "bench-exec", "busybox", "sleep", "1000000"])?;
+        Ok(())
+    }
+
+    /// The build context of ten `RUN true`.
+    pub(crate) fn ten_steps(&self) -> PathBuf {
+        self.socket.with_file_name("contexts").join("ten")
+    }
+
+    /// Prints where the time of the last starts went, as the daemon logged it.
+    pub(crate) fn print_steps_of_a_start(&self) -> Result<()> {
+        let log = fs::read_to_string(&self.log)?;
+        let Some(last) = log.lines().rev().find(|line| line.contains("steps of a start")) else {
+            return Ok(());
+        };
+        println!("\nWhere the time of one start goes (the last of the bench):\n{last}");
+        Ok(())
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.borrow_mut().take() {
+            if let Ok(ids) = self.stock(&["ps", "-aq"]) {
+                for id in ids.lines() {
+                    self.stock(&["rm", "-f", id]).ok();
+                }
+            }
+            output(Command::new("kill").arg(process.id().to_string())).ok();
+            process.wait().ok();
+        } else {
+            self.stock(&["rm", "-f", "bench-exec"]).ok();
+        }
+    }
+}
+
+fn write_context(directory: &Path, dockerfile: &str) -> Result<()> {
+    fs::create_dir_all(directory)?;
+    fs::write(directory.join("Dockerfile"), dockerfile)?;
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! `cargo xtask bench`: Gantry beside Docker, each case interleaved, medians and their ratio.
+//!
+//! Times drift on any machine, so a number alone says little: each case runs once on Gantry, once
+//! on the peer, again and again, and what counts is the ratio of the medians. Both daemons keep
+//! their data on one file system, with the settings that they ship with.
+//!
+//! [`stats`] is the arithmetic, [`http`] a client thin enough not to be measured, [`daemons`] the
+//! two sides, [`cases`] what is measured, [`memory`] what is weighed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::{dist, host};
+
+mod cases;
+mod daemons;
+mod http;
+mod memory;
+mod stats;
+
+/// What to measure, and against whom.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// Compare with the dockerd at this socket instead of Debian's, started for the purpose
+    #[arg(long)]
+    peer_socket: Option<PathBuf>,
+    /// Interleaved runs of each case
+    #[arg(long, default_value_t = 20)]
+    runs: u32,
+    /// Only cases whose name contains this
+    #[arg(long)]
+    case: Option<String>,
+    /// Leave out the second pass with 300 ms between the runs
+    #[arg(long)]
+    busy_only: bool,
+    /// Leave out the memory of 100 containers and of the daemon at rest
+    #[arg(long)]
+    no_memory: bool,
+}
+
+/// Measures, and prints the table as it goes.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    host::install(&[host::TO_BUILD, host::TO_MAKE_IMAGES, host::TO_COMPARE])?;
+    let binaries = dist::run()?;
+    let work = std::env::temp_dir().join(format!("gantry-bench-{}", std::process::id()));
+    std::fs::create_dir(&work)?;
+    let measured = measure(args, &binaries, &work);
+    // The daemons are stopped by now; what they kept goes.
+    std::fs::remove_dir_all(&work)?;
+    measured
+}
+
+fn measure(args: &Args, binaries: &std::path::Path, work: &std::path::Path) -> Result<()> {
+    let gantry = daemons::Side::gantry(binaries, work)?;
+    let peer = match &args.peer_socket {
+        Some(socket) => daemons::Side::running(socket),
+        None => daemons::Side::docker(work)?,
+    };
+    println!("Gantry beside {}", peer.version()?);
+    for side in [&gantry, &peer] {
+        side.prepare(work)?;
+    }
+    for (name, gap) in [("in a busy loop", Duration::ZERO), ("300 ms apart", Duration::from_millis(300))] {
+        if args.busy_only && !gap.is_zero() {
+            continue;
+        }
+        println!("\n{}", stats::heading(name));
+        for case in cases::all() {
+            let wanted = args.case.as_ref().is_none_or(|filter| case.name.contains(filter.as_str()));
+            if wanted && (gap.is_zero() || case.worth_a_pause) {
+                let samples = cases::measure(&case, &gantry, &peer, args.runs, gap)?;
+                println!("{}", stats::row(&case, &samples));
+            }
+        }
+    }
+    gantry.print_steps_of_a_start()?;
+    if !args.no_memory {
+        memory::weigh(&gantry)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! `cargo xtask test`: unit and integration tests of every crate, then the end-to-end tests, and
+//! one closing line that adds them up.
+//!
+//! A test that needs what the machine lacks prints a line that begins with `skipped:` and returns;
+//! those lines are counted here and shown, so that a skip is never mistaken for a pass.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::host;
+use crate::workspace::{self, Profile, cargo};
+
+/// What to run.
+#[derive(clap::Args, Debug, Default)]
+pub(crate) struct Args {
+    /// Also the full-size hostile archives, the 200 kills and the other long tests
+    #[arg(long)]
+    all: bool,
+}
+
+/// Which end-to-end tests to run.
+#[derive(clap::Args, Debug)]
+pub(crate) struct E2eArgs {
+    /// Only tests whose name contains this
+    filter: Option<String>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    /// Signed, because a skip is taken off before its runner's closing line is added.
+    passed: i32,
+    failed: i32,
+    skipped: i32,
+}
+
+/// Runs everything and fails if any test failed.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    prepare()?;
+    let binaries = workspace::build(Profile::Dev)?;
+    let mut tally = Tally::default();
+    let mut all_ran = true;
+    for scope in [
+        &["--workspace", "--lib", "--bins", "--exclude", "gantry-testkit"][..],
+        &["--workspace", "--test", "*"][..],
+    ] {
+        let mut command = cargo();
+        command.args(["test", "--no-fail-fast"]).args(scope).env("GANTRY_BIN_DIR", &binaries);
+        if args.all {
+            command.env("GANTRY_TEST_FULL", "1");
+        }
+        command.args(["--", "--show-output", "--test-threads", "2"]);
+        all_ran &= watch(&mut command, &mut tally)?;
+    }
+    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    if tally.failed > 0 || !all_ran {
+        bail!("{} tests failed", tally.failed);
+    }
+    Ok(())
+}
+
+/// Runs the end-to-end tests alone.
+pub(crate) fn e2e(args: &E2eArgs) -> Result<()> {
+    prepare()?;
+    let binaries = workspace::build(Profile::Dev)?;
+    let mut command = cargo();
+    command.args(["test", "--package", "gantry-testkit", "--test", "*", "--"]);
+    command
+        .args(&args.filter)
+        .args(["--show-output", "--test-threads", "2"])
+        .env("GANTRY_BIN_DIR", &binaries);
+    let mut tally = Tally::default();
+    let passed = watch(&mut command, &mut tally)?;
+    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    if passed { Ok(()) } else { bail!("{} tests failed", tally.failed) }
+}
+
+fn prepare() -> Result<()> {
+    if host::is_root() {
+        host::install(&[host::TO_BUILD, host::TO_MAKE_IMAGES, host::TO_TEST])?;
+    } else {
+        eprintln!("not root: tests that make namespaces, mounts or control groups say that they are skipped");
+    }
+    Ok(())
+}
+
+/// Passes a test run's output on, adds up what it says, and returns whether it succeeded.
+fn watch(command: &mut Command, tally: &mut Tally) -> Result<bool> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
+    let output = child.stdout.take().expect("stdout was asked for as a pipe");
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        count(&line, tally);
+        println!("{line}");
+    }
+    Ok(child.wait()?.success())
+}
+
+/// Adds what one line of a test run says. A skipped test was counted as passed by its runner.
+fn count(line: &str, tally: &mut Tally) {
+    if line.starts_with("skipped:") {
+        tally.skipped += 1;
+        tally.passed -= 1;
+        return;
+    }
+    let Some(rest) = line.strip_prefix("test result: ") else { return };
+    let number_before = |word: &str| -> i32 {
+        let words: Vec<&str> = rest.split([' ', ';']).filter(|word| !word.is_empty()).collect();
+        words.windows(2).find(|pair| pair[1] == word).and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
+    };
+    tally.passed += number_before("passed");
+    tally.failed += number_before("failed");
+    tally.skipped += number_before("ignored");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_and_skips_are_added_up() {
+        let mut tally = Tally::default();
+        for line in [
+            "test a ... ok",
+            "test result: FAILED. 7 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            "---- a stdout ----",
+            "skipped: not root",
+        ] {
+            count(line, &mut tally);
+        }
+        // The skip line comes before its runner's closing line in a real run; the sum is the same.
+        assert_eq!(tally, Tally { passed: 6, failed: 2, skipped: 2 });
+    }
+}
