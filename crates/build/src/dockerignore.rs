@@ -1,0 +1,1 @@
+//! `.dockerignore`: which files of a directory belong to the context.

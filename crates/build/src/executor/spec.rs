@@ -1,0 +1,1 @@
+//! The OCI specification of a build step: pure.
