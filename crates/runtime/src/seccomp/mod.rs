@@ -1,0 +1,1 @@
+//! Seccomp: Docker's default profile, and OCI profiles, compiled to BPF.

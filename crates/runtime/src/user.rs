@@ -1,0 +1,1 @@
+//! Users and groups by the container's own `/etc/passwd` and `/etc/group`.
