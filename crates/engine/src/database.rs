@@ -1,0 +1,1 @@
+//! The engine database: schema and the writer.

@@ -1,0 +1,1 @@
+//! What is done at start: adopting shims, applying journals, sweeping.
