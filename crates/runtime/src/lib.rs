@@ -32,6 +32,7 @@ pub mod launch;
 pub mod process;
 pub mod sandbox;
 pub mod seccomp;
+pub mod shim;
 pub mod user;
 
 pub use error::{LaunchError, Reason};

@@ -12,3 +12,5 @@ pub mod ns;
 pub mod process;
 pub mod rooted;
 pub mod seccomp;
+pub mod fdpass;
+pub mod spawn;
