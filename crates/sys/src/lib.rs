@@ -14,3 +14,5 @@ pub mod rooted;
 pub mod seccomp;
 pub mod fdpass;
 pub mod spawn;
+pub mod tree;
+pub mod xattr;
