@@ -7,5 +7,12 @@
 //! Reading order: [`config`], [`entry`], [`spool`] (writing), [`reader`].
 
 pub mod config;
+pub mod entry;
+mod file;
+pub mod reader;
+pub mod spool;
 
 pub use config::{JsonFile, LogConfig};
+pub use entry::{Entry, Stream};
+pub use reader::{Query, Reader};
+pub use spool::{Gap, Spool};

@@ -1,0 +1,336 @@
+//! Reading a log: the last lines, a span of time, or on and on.
+//!
+//! [`Reader::next`] gives entries in order, across rotated files, and never waits. Where it has no
+//! more and [`Query::follow`] is set, the caller waits until the reader's descriptor (an inotify's)
+//! is readable, and goes on. Whoever knows that nothing will be written any more says
+//! [`Reader::finish`], and the reader ends with the last entry.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use gantry_model::Timestamp;
+use rustix::fs::inotify::{CreateFlags, WatchFlags};
+
+use crate::entry::{Entry, Stream, time_of};
+use crate::file::path_of;
+
+/// What to read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Query {
+    /// Only the last so many entries; `None`: all.
+    pub tail: Option<usize>,
+    /// Only entries at or after this time.
+    pub since: Option<Timestamp>,
+    /// Only entries before or at this time; the first later one ends the reading.
+    pub until: Option<Timestamp>,
+    /// Whether to go on with what is written later.
+    pub follow: bool,
+    /// Only this stream; `None`: both. A tail counts both, as Docker does.
+    pub stream: Option<Stream>,
+}
+
+/// What [`Reader::next`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// An entry.
+    Entry(Entry),
+    /// Nothing now: wait for the reader's descriptor. Only with `follow`.
+    Wait,
+    /// Nothing any more.
+    End,
+}
+
+/// A place in a log. Holds one file and one inotify descriptor.
+#[derive(Debug)]
+pub struct Reader {
+    directory: PathBuf,
+    query: Query,
+    inotify: Option<OwnedFd>,
+    /// Files still to be read before the current one is followed, oldest first.
+    files: VecDeque<File>,
+    current: Option<Place>,
+    buffer: Vec<u8>,
+    taken: usize,
+    finished: bool,
+    ended: bool,
+}
+
+/// A file and how far it was read.
+#[derive(Debug)]
+struct Place {
+    file: File,
+    inode: u64,
+    offset: u64,
+}
+
+const READ_BYTES: usize = 64 * 1024;
+/// More rotated files than this are not looked for.
+const MAX_FILES: u32 = 10_000;
+
+impl Reader {
+    /// Opens the log in `directory`. A log that does not exist yet is an empty one.
+    ///
+    /// # Errors
+    /// open(2)'s and inotify's; `NotFound` only of the directory, and only with `follow`.
+    pub fn open(directory: &Path, query: Query) -> io::Result<Self> {
+        let inotify = if query.follow {
+            let inotify = rustix::fs::inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+            let what = WatchFlags::MODIFY | WatchFlags::MOVED_TO | WatchFlags::CREATE;
+            rustix::fs::inotify::add_watch(&inotify, directory, what)?;
+            Some(inotify)
+        } else {
+            None
+        };
+        let mut reader = Self {
+            directory: directory.into(),
+            query,
+            inotify,
+            files: open_all(directory)?,
+            current: None,
+            buffer: Vec::new(),
+            taken: 0,
+            finished: false,
+            ended: false,
+        };
+        if let Some(count) = query.tail {
+            reader.seek_tail(count)?;
+        } else {
+            reader.open_next()?;
+        }
+        Ok(reader)
+    }
+
+    /// Says that nothing will be written any more (the container ended): the reader gives what is
+    /// there and then ends.
+    pub fn finish(&mut self) {
+        self.finished = true;
+    }
+
+    /// Gives the next entry.
+    ///
+    /// # Errors
+    /// read(2)'s.
+    pub fn next(&mut self) -> io::Result<Next> {
+        while !self.ended {
+            let Some(line) = self.next_line()? else {
+                if self.query.follow && !self.finished {
+                    return Ok(Next::Wait);
+                }
+                break;
+            };
+            let Some(entry) = Entry::decode(&line) else { continue };
+            if self.query.until.is_some_and(|until| entry.time > until) {
+                break;
+            }
+            let wanted = self.query.since.is_none_or(|since| entry.time >= since)
+                && self.query.stream.is_none_or(|stream| stream == entry.stream);
+            if wanted {
+                return Ok(Next::Entry(entry));
+            }
+        }
+        self.ended = true;
+        Ok(Next::End)
+    }
+
+    /// The next whole line without its line feed. Having none, it has emptied the inotify queue before
+    /// it looked for the last time, so that nothing written later goes unnoticed.
+    fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut notified = false;
+        loop {
+            if let Some(at) = self.buffer[self.taken..].iter().position(|&byte| byte == b'\n') {
+                let line = self.buffer[self.taken..self.taken + at].to_vec();
+                self.taken += at + 1;
+                return Ok(Some(line));
+            }
+            if self.fill()? {
+                continue;
+            }
+            // Whoever holds a place that has moved away reads it once more after having noticed.
+            if self.is_left_behind()? {
+                if !self.fill()? {
+                    self.open_next()?;
+                }
+                continue;
+            }
+            if notified || self.inotify.is_none() {
+                return Ok(None);
+            }
+            self.empty_inotify();
+            notified = true;
+        }
+    }
+
+    /// Reads on in the current file. Returns whether anything came.
+    fn fill(&mut self) -> io::Result<bool> {
+        let Some(place) = &mut self.current else { return Ok(false) };
+        self.buffer.drain(..self.taken);
+        self.taken = 0;
+        let have = self.buffer.len();
+        self.buffer.resize(have + READ_BYTES, 0);
+        let result = place.file.read_at(&mut self.buffer[have..], place.offset);
+        self.buffer.truncate(have + *result.as_ref().unwrap_or(&0));
+        let count = result?;
+        place.offset += count as u64;
+        if count == 0 && place.file.metadata()?.len() < place.offset {
+            // With max-file 1 the file is emptied in place.
+            place.offset = 0;
+            self.buffer.clear();
+            return self.fill();
+        }
+        Ok(count > 0)
+    }
+
+    /// Whether there is a file after the current one.
+    fn is_left_behind(&self) -> io::Result<bool> {
+        if !self.files.is_empty() {
+            return Ok(true);
+        }
+        let newest = match std::fs::metadata(path_of(&self.directory, 0)) {
+            Ok(metadata) => metadata.ino(),
+            // Between a rotation and the next entry there is no current file.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        Ok(self.current.as_ref().is_none_or(|place| place.inode != newest))
+    }
+
+    /// Goes to the file after the current one. A torn rest of a line is dropped.
+    fn open_next(&mut self) -> io::Result<()> {
+        if self.files.is_empty()
+            && let Some(place) = &self.current
+        {
+            // Found again among the rotated files, it tells which come after it; not found, it was
+            // deleted, and all that are there do.
+            let mut files = open_all(&self.directory)?;
+            let mut at = None;
+            for (index, file) in files.iter().enumerate() {
+                if file.metadata()?.ino() == place.inode {
+                    at = Some(index);
+                }
+            }
+            if let Some(at) = at {
+                files.drain(..=at);
+            }
+            self.files = files;
+        } else if self.current.is_none() && self.files.is_empty() {
+            self.files = open_all(&self.directory)?;
+        }
+        if let Some(file) = self.files.pop_front() {
+            let inode = file.metadata()?.ino();
+            self.current = Some(Place { file, inode, offset: 0 });
+            self.buffer.clear();
+            self.taken = 0;
+        }
+        Ok(())
+    }
+
+    fn empty_inotify(&mut self) {
+        let Some(inotify) = &self.inotify else { return };
+        let mut buffer = [0u8; 4096];
+        while matches!(rustix::io::read(inotify, &mut buffer), Ok(1..)) {}
+    }
+
+    /// Goes to where the last `count` entries begin, scanning backwards.
+    fn seek_tail(&mut self, count: usize) -> io::Result<()> {
+        let mut left = count;
+        let mut kept = VecDeque::new();
+        let mut offset = 0;
+        while let Some(file) = self.files.pop_back() {
+            let size = file.metadata()?.len();
+            kept.push_front(file);
+            let file = kept.front().expect("just put there");
+            (offset, left) = scan_back(file, size, left, self.query.until)?;
+            if left == 0 {
+                break;
+            }
+        }
+        self.files = kept;
+        self.open_next()?;
+        if let Some(place) = &mut self.current {
+            place.offset = offset;
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Reader {
+    /// The inotify descriptor.
+    ///
+    /// # Panics
+    /// Where the reader does not follow: there is nothing to wait for.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_ref().expect("only a following reader is waited for").as_fd()
+    }
+}
+
+/// Opens all files of a log, oldest first. One that is rotated away meanwhile is not missed, because
+/// they are opened from the current one back: at worst it is met twice, and kept once.
+fn open_all(directory: &Path) -> io::Result<VecDeque<File>> {
+    let mut files: VecDeque<File> = VecDeque::new();
+    for number in 0..MAX_FILES {
+        let file = match File::open(path_of(directory, number)) {
+            Ok(file) => file,
+            // Right after a rotation there is no current file.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && number == 0 => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        };
+        let inode = file.metadata()?.ino();
+        if files.front().is_some_and(|younger| younger.metadata().is_ok_and(|it| it.ino() == inode)) {
+            continue;
+        }
+        files.push_front(file);
+    }
+    Ok(files)
+}
+
+/// Walks back over the lines that end before `size`, counting those not after `until`. Returns where the
+/// last `count` of them begin, and how many were lacking.
+fn scan_back(file: &File, size: u64, count: usize, until: Option<Timestamp>) -> io::Result<(u64, usize)> {
+    let mut left = count;
+    let mut end = size;
+    // Where the line begins whose end is known; `None` while a torn last line is passed.
+    let mut line_end: Option<u64> = None;
+    let mut buffer = vec![0; READ_BYTES];
+    while end > 0 {
+        let start = end.saturating_sub(READ_BYTES as u64);
+        let part = &mut buffer[..usize::try_from(end - start).unwrap_or(READ_BYTES)];
+        file.read_exact_at(part, start)?;
+        for at in (0..part.len()).rev().filter(|&at| part[at] == b'\n') {
+            let feed = start + at as u64;
+            if let Some(line_end) = line_end
+                && counts(file, feed + 1, line_end, until)?
+            {
+                left = left.saturating_sub(1);
+                if left == 0 {
+                    return Ok((feed + 1, 0));
+                }
+            }
+            if count == 0 {
+                return Ok((feed + 1, 0));
+            }
+            line_end = Some(feed);
+        }
+        end = start;
+    }
+    if let Some(line_end) = line_end
+        && counts(file, 0, line_end, until)?
+    {
+        left = left.saturating_sub(1);
+    }
+    Ok((0, left))
+}
+
+/// Whether the line from `start` to `end` is one that a tail counts.
+fn counts(file: &File, start: u64, end: u64, until: Option<Timestamp>) -> io::Result<bool> {
+    let Some(until) = until else { return Ok(end > start) };
+    // The time is at the end: the longest form and its frame have fewer than 64 bytes.
+    let from = end.saturating_sub(64).max(start);
+    let mut tail = vec![0; usize::try_from(end - from).unwrap_or(64)];
+    file.read_exact_at(&mut tail, from)?;
+    Ok(time_of(&tail).is_some_and(|time| time <= until))
+}
