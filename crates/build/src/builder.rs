@@ -16,7 +16,7 @@ use crate::request::BuildRequest;
 /// What a [`Builder`] is made of.
 pub struct BuilderOptions {
     /// Where images and layers are.
-    pub store: Arc<Store>,
+    pub store: Store,
     /// The builder's own directory on the store's file system, `<data root>/builds`: contexts while they
     /// are used, and the cache's database. Made if it is not there; leftovers of a crash are removed.
     pub directory: PathBuf,
