@@ -1,71 +1,56 @@
-//! What can go wrong between a client and a daemon, in the stock client's words.
+//! Why a request failed.
 
-/// Why a request has no answer, or a bad one.
+use std::io;
+
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is none.
-    #[error("unable to parse docker host `{0}`")]
-    Endpoint(String),
-    /// Nobody listens there.
-    #[error("Cannot connect to the Docker daemon at {endpoint}. Is the docker daemon running?")]
-    Unreachable {
+    /// Nothing listens there, or we may not connect.
+    #[error("Cannot connect to the daemon at {host}. Is the daemon running?")]
+    Connect {
         /// The address.
-        endpoint: String,
-        /// What the system said.
-        source: std::io::Error,
+        host: String,
+        /// Why.
+        source: io::Error,
     },
-    /// Somebody does, and we may not.
-    #[error("permission denied while trying to connect to the docker API at {endpoint}")]
-    Denied {
-        /// The address.
-        endpoint: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The daemon refused, with a status of 400 or more.
-    #[error("Error response from daemon: {message}")]
-    Daemon {
-        /// The HTTP status.
+    /// The connection broke.
+    #[error("the connection to the daemon broke")]
+    Io(#[from] io::Error),
+    /// The daemon refused; its own words.
+    #[error("{message}")]
+    Api {
+        /// The HTTP status code.
         status: u16,
-        /// Its message.
+        /// `{"message":…}`, or the body as it was.
         message: String,
     },
-    /// The connection broke, or what came is not HTTP.
-    #[error("error during connect: {0}")]
-    Broken(String),
-    /// The answer is not the JSON that it should be.
-    #[error("error reading the daemon's answer: {0}")]
-    Answer(#[from] serde_json::Error),
+    /// What came is not HTTP, or not what this request is answered with.
+    #[error("unexpected answer of the daemon: {0}")]
+    Protocol(String),
+    /// The daemon's JSON is not what was expected.
+    #[error("unexpected answer of the daemon: {0}")]
+    Json(#[from] gantry_api::gojson::InvalidJson),
 }
 
 impl Error {
-    /// The HTTP status of a refusal; 0 for every other error.
+    /// The HTTP status code of a refusal.
     #[must_use]
-    pub fn status(&self) -> u16 {
+    pub fn status(&self) -> Option<u16> {
         match self {
-            Self::Daemon { status, .. } => *status,
-            _ => 0,
+            Self::Api { status, .. } => Some(*status),
+            _ => None,
         }
     }
 
-    /// Sorts a failed connection.
-    pub(crate) fn connecting(endpoint: &crate::Endpoint, source: std::io::Error) -> Self {
-        let endpoint = endpoint.to_string();
-        match source.kind() {
-            std::io::ErrorKind::PermissionDenied => Self::Denied { endpoint, source },
-            _ => Self::Unreachable { endpoint, source },
-        }
+    /// Whether the daemon says that the thing does not exist.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        self.status() == Some(404)
     }
-}
 
-impl From<hyper::Error> for Error {
-    fn from(error: hyper::Error) -> Self {
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        Self::Broken(text)
+    /// Whether nothing listens at the address.
+    #[must_use]
+    pub fn is_connect(&self) -> bool {
+        matches!(self, Self::Connect { .. })
     }
 }
