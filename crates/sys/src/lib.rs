@@ -8,7 +8,13 @@
 
 pub mod caps;
 pub mod mount;
+pub mod netlink;
+pub mod netlink_route;
+pub mod nft;
+pub mod nft_conntrack;
+pub mod nft_expression;
 pub mod ns;
+pub mod pidfd;
 pub mod process;
 pub mod rooted;
 pub mod seccomp;
@@ -16,3 +22,4 @@ pub mod fdpass;
 pub mod spawn;
 pub mod tree;
 pub mod xattr;
+pub mod memory;
