@@ -102,6 +102,16 @@ impl Spool {
         true
     }
 
+    /// Whether the ring has room for so many bytes (an empty one always has); where not,
+    /// [`Self::wake`] will become readable when it has.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let mut state = self.shared.lock();
+        let room = state.ring.is_empty() || state.ring_bytes + bytes <= RING_BYTES;
+        state.awaited |= !room;
+        room
+    }
+
     /// Says that the process ended, so that its last, unended lines are written.
     pub fn end(&self) {
         let mut state = self.shared.lock();
@@ -117,7 +127,7 @@ impl Spool {
     pub fn is_drained(&self) -> bool {
         let mut state = self.shared.lock();
         let drained = state.ring.is_empty();
-        state.awaited = !drained;
+        state.awaited |= !drained;
         drained
     }
 

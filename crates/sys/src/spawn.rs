@@ -171,6 +171,20 @@ unsafe fn fail(plan: *mut Plan) -> c_int {
     }
 }
 
+/// Takes a descriptor that this process was started with, such as those of [`Spawn::descriptors`], and
+/// marks it close-on-exec. To be called once for each, before anything else is opened.
+///
+/// # Errors
+/// `EBADF` where there is none of that number.
+pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl with a number only; nothing is dereferenced.
+    if number < FIRST || unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: it is open, and by this function's contract nothing else in the process owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// Makes an argument list's item; for callers that have texts.
 ///
 /// # Errors

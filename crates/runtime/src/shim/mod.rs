@@ -16,3 +16,16 @@ pub mod connection;
 pub mod journal;
 pub mod protocol;
 pub mod spawn;
+
+mod client;
+mod container;
+mod descriptors;
+mod detach;
+mod execs;
+mod lifecycle;
+mod link;
+mod poller;
+mod requests;
+mod restart;
+mod streams;
+pub mod supervisor;

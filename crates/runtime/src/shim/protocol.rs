@@ -1,8 +1,9 @@
 //! What a daemon and a shim say to each other.
 //!
 //! A conversation is a stream of frames ([`super::connection`] draws them). The daemon sends
-//! [`Request`]s, each with an id of its choice; the shim answers each exactly once, in order, with a
-//! [`Reply`] or a [`Refusal`] that echoes the id. Unasked, the shim sends [`Record`]s: its journal.
+//! [`Request`]s, each with an id of its choice; the shim answers each exactly once (`Ack` not at all), in
+//! order (a killing `Shutdown` when the container is gone), with a [`Reply`] or a [`Refusal`] that echoes
+//! the id. Unasked, the shim sends [`Record`]s: its journal.
 //! Several requests may be under way; they are carried out one after the other.
 //!
 //! Compatibility: the first request is [`Request::Hello`]. Fields that a side does not know are
@@ -645,6 +646,11 @@ pub enum Event {
     Paused,
     /// And thawed.
     Resumed,
+    /// Something asked for was left out or lowered, such as a limit that may not be raised.
+    Warning {
+        /// A sentence.
+        text: String,
+    },
     /// Output was lost: the log could not be written.
     LogGap {
         /// How many bytes.
