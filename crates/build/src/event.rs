@@ -82,8 +82,9 @@ pub enum BuildEvent {
     StepFinished {
         /// How.
         outcome: Outcome,
-        /// The digest of the image configuration as it would be if the Dockerfile ended here.
-        image: Digest,
+        /// The digest of the image configuration as it would be if the Dockerfile ended here; `None` where
+        /// there is nothing yet, after `FROM scratch`.
+        image: Option<Digest>,
     },
     /// Something that the user should know.
     Warning(String),

@@ -111,6 +111,8 @@ pub struct ExecOp {
     pub network: String,
     /// The limits under which it runs, as they may change what it does.
     pub limits: String,
+    /// The latest time of any file it writes, in whole seconds since 1970.
+    pub epoch_secs: i64,
 }
 
 /// A process.

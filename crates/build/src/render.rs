@@ -8,32 +8,176 @@
 //! ```
 //! Each line ends with CR LF, as dockerd's do.
 
-use crate::error::BuildError;
-use crate::event::BuildEvent;
+use serde_json::{Value, json};
 
-/// Renders one build. With `q` only the image's id and errors are told.
+use crate::error::BuildError;
+use crate::event::{BuildEvent, LogStream, Outcome};
+
+/// Renders one build. With `q` only the image's id and failures are told; then the text of the steps so far
+/// goes before the failure, as in Docker.
 #[derive(Debug, Clone)]
 pub struct Classic {
     quiet: bool,
+    held_back: String,
 }
+
+/// How much of a quiet build's text is kept for its failure.
+const MAX_HELD_BACK_BYTES: usize = 1 << 20;
 
 impl Classic {
     /// Makes the renderer of one build; `quiet` is `q=1`.
     #[must_use]
     pub fn new(quiet: bool) -> Self {
-        Self { quiet }
+        Self { quiet, held_back: String::new() }
     }
 
     /// The lines of one event: none, one or several, each complete with its line end. The caller writes
     /// them to the reply as they are (content type `application/json`).
     pub fn event(&mut self, event: &BuildEvent) -> Vec<u8> {
-        let _ = (event, self.quiet);
-        Vec::new()
+        let mut out = Vec::new();
+        match event {
+            BuildEvent::StepStarted { number, total, text } => {
+                self.stream(&mut out, &format!("Step {number}/{total} : {text}"));
+                self.stream(&mut out, "\n");
+            }
+            BuildEvent::Note(text) | BuildEvent::Warning(text) => self.stream(&mut out, &format!("{text}\n")),
+            BuildEvent::Running { container, .. } => {
+                self.stream(&mut out, &format!(" ---> Running in {}\n", short(container)));
+            }
+            BuildEvent::Removed { container, .. } => {
+                self.stream(
+                    &mut out,
+                    &format!(" ---> Removed intermediate container {}\n", short(container)),
+                );
+            }
+            BuildEvent::Log { stream, data, .. } => {
+                let text = String::from_utf8_lossy(data);
+                match stream {
+                    LogStream::Stdout => self.stream(&mut out, &text),
+                    // The classic builder paints standard error red.
+                    LogStream::Stderr => self.stream(&mut out, &format!("\u{1b}[91m{text}\u{1b}[0m")),
+                }
+            }
+            BuildEvent::StepFinished { outcome, image } => {
+                if *outcome == Outcome::Cached {
+                    self.stream(&mut out, " ---> Using cache\n");
+                }
+                let hex = image.as_ref().map(|image| image.hex()[..12].to_owned()).unwrap_or_default();
+                self.stream(&mut out, &format!(" ---> {hex}\n"));
+            }
+            BuildEvent::Built { image } => {
+                if self.quiet {
+                    line(&mut out, &json!({ "stream": format!("{image}\n") }));
+                } else {
+                    line(&mut out, &json!({ "aux": { "ID": image.to_string() } }));
+                    self.stream(&mut out, &format!("Successfully built {}\n", &image.hex()[..12]));
+                }
+            }
+            BuildEvent::Tagged { reference } => {
+                self.stream(&mut out, &format!("Successfully tagged {}\n", reference.familiar()));
+            }
+            BuildEvent::VertexStarted { .. } | BuildEvent::VertexFinished { .. } => {}
+        }
+        out
     }
 
     /// The lines that end the stream after a failure. A cancelled build has none.
     pub fn failure(&mut self, error: &BuildError) -> Vec<u8> {
-        let _ = error;
-        Vec::new()
+        let mut out = Vec::new();
+        if matches!(error, BuildError::Cancelled) {
+            return out;
+        }
+        if !self.held_back.is_empty() {
+            line(&mut out, &json!({ "stream": self.held_back }));
+        }
+        let text = error.full_text();
+        let detail = match error.exit_code() {
+            Some(code) => json!({ "code": code, "message": text }),
+            None => json!({ "message": text }),
+        };
+        line(&mut out, &json!({ "errorDetail": detail, "error": text }));
+        out
+    }
+
+    fn stream(&mut self, out: &mut Vec<u8>, text: &str) {
+        if !self.quiet {
+            line(out, &json!({ "stream": text }));
+        } else if self.held_back.len() + text.len() <= MAX_HELD_BACK_BYTES {
+            self.held_back.push_str(text);
+        }
+    }
+}
+
+fn short(container: &str) -> &str {
+    container.get(..12).unwrap_or(container)
+}
+
+fn line(out: &mut Vec<u8>, value: &Value) {
+    out.extend_from_slice(value.to_string().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::VertexNumber;
+    use gantry_model::{Digest, Reference};
+
+    fn check(quiet: bool, events: &[BuildEvent], failure: Option<&BuildError>, expected: &[&str]) {
+        let mut classic = Classic::new(quiet);
+        let mut bytes: Vec<u8> = events.iter().flat_map(|event| classic.event(event)).collect();
+        bytes.extend(failure.iter().flat_map(|error| classic.failure(error)));
+        let text = String::from_utf8(bytes).expect("JSON");
+        let lines: Vec<&str> = text.split_terminator("\r\n").collect();
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn events_become_the_classic_lines() {
+        let image = Digest::from_sha256([0xab; 32]);
+        let vertex = VertexNumber(0);
+        let container = "c".repeat(64);
+        let events = [
+            BuildEvent::StepStarted { number: 1, total: 2, text: "RUN a".into() },
+            BuildEvent::Running { vertex, container: container.clone() },
+            BuildEvent::Log { vertex, stream: LogStream::Stdout, data: b"hi\n".to_vec() },
+            BuildEvent::Log { vertex, stream: LogStream::Stderr, data: b"no".to_vec() },
+            BuildEvent::Removed { vertex, container },
+            BuildEvent::StepFinished { outcome: Outcome::Done, image: Some(image) },
+            BuildEvent::StepFinished { outcome: Outcome::Cached, image: Some(image) },
+            BuildEvent::Built { image },
+            BuildEvent::Tagged { reference: Reference::parse_normalized("web:1").expect("a name") },
+        ];
+        let id = format!(r#"{{"aux":{{"ID":"{image}"}}}}"#);
+        check(
+            false,
+            &events,
+            None,
+            &[
+                r#"{"stream":"Step 1/2 : RUN a"}"#,
+                r#"{"stream":"\n"}"#,
+                r#"{"stream":" ---> Running in cccccccccccc\n"}"#,
+                r#"{"stream":"hi\n"}"#,
+                r#"{"stream":"\u001b[91mno\u001b[0m"}"#,
+                r#"{"stream":" ---> Removed intermediate container cccccccccccc\n"}"#,
+                r#"{"stream":" ---> abababababab\n"}"#,
+                r#"{"stream":" ---> Using cache\n"}"#,
+                r#"{"stream":" ---> abababababab\n"}"#,
+                &id,
+                r#"{"stream":"Successfully built abababababab\n"}"#,
+                r#"{"stream":"Successfully tagged web:1\n"}"#,
+            ],
+        );
+        check(true, &events, None, &[&format!(r#"{{"stream":"{image}\n"}}"#)]);
+    }
+
+    #[test]
+    fn failures_end_the_stream() {
+        let error = BuildError::Command { command: "/bin/sh -c false".into(), code: 3 };
+        let text = "The command '/bin/sh -c false' returned a non-zero code: 3";
+        let expected = format!(r#"{{"errorDetail":{{"code":3,"message":"{text}"}},"error":"{text}"}}"#);
+        check(false, &[], Some(&error), &[&expected]);
+        check(true, &[BuildEvent::Note("x".into())], Some(&error), &[r#"{"stream":"x\n"}"#, &expected]);
+        check(false, &[], Some(&BuildError::Cancelled), &[]);
     }
 }

@@ -1,1 +1,255 @@
-//! Under way.
+//! The solver: it walks a graph towards an edge and asks the cache before any work.
+//!
+//! # Keys
+//! Every vertex whose inputs are trees has a *definition key*: the operation and, for each input, the
+//! identity of its tree (its DiffIDs). So two different ways to equal trees share everything above them.
+//! A vertex that reads files of an input (`COPY`) has a *content key* too: the operation and what the files
+//! that it selects look like, whatever else the input holds. A result is recorded under all its keys; any of
+//! them finds it. Times of context files are in no key, because they are in no result.
+//!
+//! One vertex is worked on at a time; [`Solver::solve`] may be called for several edges of one graph, and
+//! remembers what it solved.
+
+pub mod cache;
+pub mod key;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use gantry_model::{Digest, LayerId};
+use serde::{Deserialize, Serialize};
+
+use crate::cancel::Cancel;
+use crate::error::BuildError;
+use crate::event::{BuildEvent, Outcome, VertexNumber};
+use crate::graph::{Edge, Graph, Op, Vertex};
+use cache::{Cache, Link, Record};
+use key::{Key, KeyMaker};
+
+/// A layer of a tree: where it is, and what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRef {
+    /// The store's name for it.
+    pub id: LayerId,
+    /// The digest of its plain tar.
+    pub diff_id: Digest,
+}
+
+/// What an output of a vertex is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// A file system: its layers, lowest first; none is empty.
+    Tree(Arc<[LayerRef]>),
+    /// The build context, which has no identity of its own.
+    Context,
+}
+
+impl Value {
+    /// The tree's layers; none for what is no tree.
+    #[must_use]
+    pub fn layers(&self) -> &[LayerRef] {
+        match self {
+            Self::Tree(layers) => layers,
+            Self::Context => &[],
+        }
+    }
+
+    /// What tells this value from others, if anything does.
+    fn identity(&self) -> Option<Key> {
+        let Self::Tree(layers) = self else { return None };
+        let mut maker = KeyMaker::new("tree");
+        for layer in layers.iter() {
+            maker.field(layer.diff_id.as_bytes());
+        }
+        Some(maker.finish())
+    }
+}
+
+/// What the files that an operation selects look like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// Their key.
+    pub key: Key,
+    /// How the history names them: `file:<hex>`.
+    pub note: String,
+}
+
+/// What working on a vertex made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// Its outputs.
+    pub outputs: Vec<Value>,
+}
+
+/// Does the work of vertices.
+pub trait Worker {
+    /// Looks at the files that an operation selects from its inputs; `None` where the operation reads none.
+    ///
+    /// # Errors
+    /// [`BuildError`], such as of a file that is not there.
+    fn content(&mut self, op: &Op, inputs: &[Value]) -> Result<Option<Content>, BuildError>;
+
+    /// Does the work.
+    ///
+    /// # Errors
+    /// [`BuildError`]; nothing is left then.
+    fn run(
+        &mut self,
+        number: VertexNumber,
+        vertex: &Vertex,
+        inputs: &[Value],
+        events: &mut dyn FnMut(BuildEvent),
+    ) -> Result<Made, BuildError>;
+
+    /// Says whether the layers of a cached result are all there still, and keeps them from now on.
+    ///
+    /// # Errors
+    /// [`BuildError::Internal`] where the store fails.
+    fn revive(&mut self, layers: &[LayerRef]) -> Result<bool, BuildError>;
+}
+
+/// A vertex's result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Solved {
+    /// Its outputs.
+    pub outputs: Vec<Value>,
+    /// How it came about.
+    pub outcome: Outcome,
+    /// How the history names what was copied; empty where nothing was.
+    pub note: String,
+}
+
+/// Whether the cache is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheUse {
+    /// Asked first, told after.
+    ReadAndWrite,
+    /// Only told.
+    WriteOnly,
+}
+
+/// Solves the vertices of one graph.
+pub struct Solver<'a> {
+    cache: &'a mut dyn Cache,
+    worker: &'a mut dyn Worker,
+    cache_use: CacheUse,
+    cancel: &'a Cancel,
+    solved: HashMap<VertexNumber, Solved>,
+}
+
+impl<'a> Solver<'a> {
+    /// Begins with nothing solved.
+    pub fn new(
+        cache: &'a mut dyn Cache,
+        worker: &'a mut dyn Worker,
+        cache_use: CacheUse,
+        cancel: &'a Cancel,
+    ) -> Self {
+        Self { cache, worker, cache_use, cancel, solved: HashMap::new() }
+    }
+
+    /// Solves a vertex, after those that it needs.
+    ///
+    /// # Errors
+    /// [`BuildError`] of the first vertex that failed; those solved before stay solved and cached.
+    pub fn solve(
+        &mut self,
+        graph: &Graph,
+        edge: Edge,
+        events: &mut dyn FnMut(BuildEvent),
+    ) -> Result<Solved, BuildError> {
+        let mut open = vec![edge.vertex];
+        while let Some(number) = open.last().copied() {
+            let vertex = graph.vertex(number);
+            let before = open.len();
+            if !self.solved.contains_key(&number) {
+                let missing = vertex.inputs.iter().map(|input| input.vertex);
+                open.extend(missing.filter(|input| !self.solved.contains_key(input)));
+            }
+            if open.len() > before {
+                continue;
+            }
+            open.pop();
+            if !self.solved.contains_key(&number) {
+                let solved = self.work(number, vertex, events)?;
+                self.solved.insert(number, solved);
+            }
+        }
+        Ok(self.solved[&edge.vertex].clone())
+    }
+
+    fn work(
+        &mut self,
+        number: VertexNumber,
+        vertex: &Vertex,
+        events: &mut dyn FnMut(BuildEvent),
+    ) -> Result<Solved, BuildError> {
+        if self.cancel.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        let inputs: Vec<Value> =
+            vertex.inputs.iter().map(|edge| self.solved[&edge.vertex].outputs[edge.output].clone()).collect();
+        if let Op::Source(_) = vertex.op {
+            let made = self.worker.run(number, vertex, &inputs, events)?;
+            return Ok(Solved { outputs: made.outputs, outcome: Outcome::Done, note: String::new() });
+        }
+        let operation = key::operation(&vertex.op);
+        let identities: Vec<Option<Key>> = inputs.iter().map(Value::identity).collect();
+        let mut keys = Vec::new();
+        if let Some(identities) = identities.iter().copied().collect::<Option<Vec<Key>>>() {
+            let links =
+                (0..).zip(identities).map(|(input, key)| Link { input, selector: None, key }).collect();
+            keys.push(Record::new(operation, links));
+            if let Some(solved) = self.ask(&keys[0], number, events)? {
+                return Ok(solved);
+            }
+        }
+        let content = self.worker.content(&vertex.op, &inputs)?;
+        if let Some(content) = &content {
+            // What the operation writes onto counts as a whole; what it reads from only by its content.
+            let root = if vertex.inputs.len() > 1 { identities[0] } else { None };
+            let links = root.map(|key| Link { input: 0, selector: None, key }).into_iter();
+            let selected = Link { input: 1, selector: Some(content.note.clone()), key: content.key };
+            keys.push(Record::new(operation, links.chain([selected]).collect()));
+            let asked = keys.len() - 1;
+            if let Some(solved) = self.ask(&keys[asked], number, events)? {
+                return Ok(solved);
+            }
+        }
+        events(BuildEvent::VertexStarted { vertex: number, name: vertex.name.clone() });
+        let made = self.worker.run(number, vertex, &inputs, events)?;
+        let note = content.map(|content| content.note).unwrap_or_default();
+        let outputs: Vec<&[LayerRef]> = made.outputs.iter().map(Value::layers).collect();
+        self.cache.record(
+            &keys,
+            &cache::Stored { outputs: outputs.iter().map(|o| o.to_vec()).collect(), note: note.clone() },
+        )?;
+        events(BuildEvent::VertexFinished { vertex: number, outcome: Outcome::Done });
+        Ok(Solved { outputs: made.outputs, outcome: Outcome::Done, note })
+    }
+
+    /// Asks the cache for one key.
+    fn ask(
+        &mut self,
+        record: &Record,
+        number: VertexNumber,
+        events: &mut dyn FnMut(BuildEvent),
+    ) -> Result<Option<Solved>, BuildError> {
+        if self.cache_use == CacheUse::WriteOnly {
+            return Ok(None);
+        }
+        let Some(found) = self.cache.find(&record.key)? else { return Ok(None) };
+        for layers in &found.stored.outputs {
+            if !self.worker.revive(layers)? {
+                self.cache.forget(found.id)?;
+                return Ok(None);
+            }
+        }
+        events(BuildEvent::VertexFinished { vertex: number, outcome: Outcome::Cached });
+        let outputs = found.stored.outputs.into_iter().map(|layers| Value::Tree(layers.into())).collect();
+        Ok(Some(Solved { outputs, outcome: Outcome::Cached, note: found.stored.note }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

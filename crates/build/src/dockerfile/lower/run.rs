@@ -60,6 +60,7 @@ impl Lowering<'_> {
                 NetworkMode::Named(name) => format!("name:{name}"),
             },
             limits: limits(options),
+            epoch_secs: stage.epoch.secs(),
         });
         let inputs = stage.tree.into_iter().collect();
         let vertex = self.graph.add(Vertex { op, inputs, name: text.into() });
