@@ -142,8 +142,7 @@ impl Options {
     /// Takes over what the file says. `given` tells whether a flag was on the command line.
     fn merge(&mut self, file: &Map<String, Value>, given: &dyn Fn(&str) -> bool) -> Result<()> {
         for (key, value) in file {
-            let flag = flag_of(key);
-            if given(flag) {
+            if flag_of(key).is_some_and(given) {
                 bail!("{key} is specified both as a flag and in the configuration file: remove one of them");
             }
             self.set(key, value).with_context(|| format!("{key}: {value}"))?;
@@ -192,10 +191,10 @@ impl Options {
 }
 
 /// The flag's id in the command line's definition for a key of the file.
-fn flag_of(key: &str) -> &'static str {
+fn flag_of(key: &str) -> Option<&'static str> {
     const RENAMED: [(&str, &str); 2] = [("graph", "data_root"), ("log-opts", "log_opts")];
     if let Some((_, flag)) = RENAMED.iter().find(|(name, _)| *name == key) {
-        return flag;
+        return Some(flag);
     }
     const SAME: [&str; 28] = [
         "hosts", "group", "data_root", "exec_root", "pidfile", "debug", "log_level", "labels", "storage_driver",
@@ -205,7 +204,7 @@ fn flag_of(key: &str) -> &'static str {
     ];
     let underscored = key.replace('-', "_");
     // A key that is in neither list is unknown; `set` says so.
-    SAME.iter().find(|flag| **flag == underscored).copied().unwrap_or("validate")
+    SAME.iter().find(|flag| **flag == underscored).copied()
 }
 
 fn read_file(path: &Path, must_exist: bool) -> Result<Option<Map<String, Value>>> {
@@ -293,7 +292,7 @@ mod tests {
     fn every_key_of_the_file_has_its_flag() {
         let command = <Options as clap::CommandFactory>::command();
         for key in ["hosts", "data-root", "bip", "log-opts", "default-ulimits", "allow-insecure-tcp", "graph"] {
-            let flag = flag_of(key);
+            let flag = flag_of(key).expect(key);
             assert!(command.get_arguments().any(|argument| argument.get_id() == flag), "{key}: {flag}");
         }
     }
