@@ -1,1 +1,71 @@
-fn main() {}
+//! `gantry`: Docker's verbs and flags, and a few of our own, as a client of the Engine API.
+//!
+//! It knows no image, container or network by itself: whatever it shows, a daemon said, over
+//! `gantry-client`. What works without a daemon (`system fsck`, starting one) it leaves to
+//! `gantryd`'s own commands. It must start in less than two milliseconds, so it builds nothing at
+//! start-up that the one verb does not need.
+//!
+//! Reading order: [`flags`] (the grammar of the command line), [`commands`] (the table of verbs),
+//! [`context`] (which daemon), [`api`] (how it is asked), [`spec`] (flags to bodies), [`show`]
+//! (answers to text), [`session`] and [`terminal`] (attached streams), [`verbs`] (one file each),
+//! [`failure`] (exit codes).
+
+#![allow(clippy::print_stdout, reason = "standard output is what a command line is for")]
+
+mod api;
+mod build_context;
+mod commands;
+mod context;
+mod failure;
+mod flags;
+mod session;
+mod show;
+mod spec;
+mod terminal;
+mod verbs;
+
+use std::io::Write as _;
+
+use failure::{Failure, Outcome};
+use flags::{Order, help};
+
+fn main() {
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let outcome = start(&words);
+    // A closed pipe at the other end of our output is the reader's choice, no error of ours.
+    let _ = std::io::stdout().flush();
+    if let Err(failure) = outcome {
+        if !failure.text.is_empty() {
+            eprintln!("{failure}");
+            if let Some(hint) = failure.hint() {
+                eprintln!("{hint}");
+            }
+        }
+        // Threads may still block on standard input, so this must not wait for them.
+        std::process::exit(failure.code);
+    }
+    std::process::exit(0);
+}
+
+fn start(words: &[String]) -> Outcome {
+    let global = flags::parse(commands::GLOBAL, Order::FlagsFirst, words).map_err(|failure| {
+        Failure::new(
+            failure.code,
+            format!(
+                "{}\n\nUsage:  gantry [OPTIONS] COMMAND [ARG...]\n\nRun 'gantry --help' for more information",
+                failure.text
+            ),
+        )
+    })?;
+    if global.help {
+        print!("{}", help::of_program(terminal::width()));
+        return Ok(());
+    }
+    if global.is("version") {
+        println!("Gantry version {}, build {}", env!("CARGO_PKG_VERSION"), verbs::info::BUILD);
+        return Ok(());
+    }
+    let context = context::Context::new(&global)?;
+    commands::dispatch(&context, &global.args)
+}

@@ -1,0 +1,295 @@
+//! How a daemon is asked: owned requests over `gantry-client`, and refusals in the words that the
+//! user sees.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+
+use gantry_client::api::Method;
+use gantry_client::{Client, Host, Response};
+use serde_json::Value;
+
+use crate::failure::{Failure, Outcome};
+
+pub(crate) use gantry_client::{Hijacked, Stream, image_path as segment};
+
+/// A request that may be made before there is a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    method: Method,
+    path: String,
+    query: Vec<(String, String)>,
+    headers: Vec<(&'static str, String)>,
+    body: Option<Value>,
+}
+
+impl Request {
+    fn new(method: Method, path: impl Into<String>) -> Self {
+        Self { method, path: path.into(), query: Vec::new(), headers: Vec::new(), body: None }
+    }
+
+    /// Asks with GET; names in the path are escaped already ([`segment`]).
+    pub(crate) fn get(path: impl Into<String>) -> Self {
+        Self::new(Method::Get, path)
+    }
+
+    /// Asks with POST.
+    pub(crate) fn post(path: impl Into<String>) -> Self {
+        Self::new(Method::Post, path)
+    }
+
+    /// Asks with DELETE.
+    pub(crate) fn delete(path: impl Into<String>) -> Self {
+        Self::new(Method::Delete, path)
+    }
+
+    /// Adds to the query.
+    pub(crate) fn query(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.query.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// Adds a header.
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Sends JSON.
+    pub(crate) fn json(mut self, value: &Value) -> Self {
+        self.body = Some(value.clone());
+        self
+    }
+
+    fn on<'c>(&self, client: &'c Client) -> gantry_client::Request<'c> {
+        let mut request = client.request(self.method, self.path.as_str());
+        for (key, value) in &self.query {
+            request = request.param(key, value.as_str());
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value.as_str());
+        }
+        match &self.body {
+            Some(body) => request.json(body),
+            None => request,
+        }
+    }
+}
+
+/// A request that came to nothing, in the words that the user sees.
+#[derive(Debug)]
+pub(crate) struct Error {
+    status: u16,
+    text: String,
+}
+
+impl Error {
+    /// The HTTP status of a refusal; 0 for every other error.
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl From<gantry_client::Error> for Error {
+    fn from(error: gantry_client::Error) -> Self {
+        let text = match &error {
+            gantry_client::Error::Api { message, .. } => format!("Error response from daemon: {message}"),
+            gantry_client::Error::Connect { host, source }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                format!("permission denied while trying to connect to the Docker daemon socket at {host}")
+            }
+            gantry_client::Error::Connect { host, .. } => {
+                format!("Cannot connect to the Docker daemon at {host}. Is the docker daemon running?")
+            }
+            gantry_client::Error::Io(source) => format!("error during connect: {source}"),
+            other => other.to_string(),
+        };
+        Self { status: error.status().unwrap_or(0), text }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::plain(error.text)
+    }
+}
+
+impl From<gantry_client::Error> for Failure {
+    fn from(error: gantry_client::Error) -> Self {
+        Error::from(error).into()
+    }
+}
+
+/// A daemon. May be shared between threads.
+pub(crate) struct Api(Client);
+
+impl Api {
+    /// Prepares; connects at the first request.
+    ///
+    /// # Errors
+    /// An address that is none.
+    pub(crate) fn new(host: &str) -> Outcome<Self> {
+        let host: Host = host
+            .parse()
+            .map_err(|error: gantry_client::host::InvalidHost| Failure::plain(error.to_string()))?;
+        let client = Client::new(host);
+        Ok(Self(match std::env::var("DOCKER_API_VERSION") {
+            Ok(version) if !version.is_empty() => {
+                let version = version.trim_start_matches('v').parse();
+                client.with_version(
+                    version.map_err(|_| Failure::plain("DOCKER_API_VERSION is no version such as 1.51"))?,
+                )
+            }
+            _ => client,
+        }))
+    }
+
+    /// Asks and reads the answer as JSON; an empty answer is null. Refusals keep their status.
+    pub(crate) fn ask(&self, request: Request) -> Result<Value, Error> {
+        let mut bytes = Vec::new();
+        let mut body = request.on(&self.0).send()?.body;
+        body.read_to_end(&mut bytes).map_err(gantry_client::Error::Io)?;
+        if bytes.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error { status: 0, text: format!("error reading the daemon's answer: {error}") })
+    }
+
+    /// Asks with GET.
+    ///
+    /// # Errors
+    /// What the user is to see.
+    pub(crate) fn get(&self, path: impl Into<String>) -> Outcome<Value> {
+        Ok(self.ask(Request::get(path))?)
+    }
+
+    /// Asks and leaves the answer's body to be read as it comes.
+    ///
+    /// # Errors
+    /// What the user is to see.
+    pub(crate) fn open(&self, request: Request) -> Outcome<Answer<'_>> {
+        Ok(Answer(request.on(&self.0).send()?))
+    }
+
+    /// Sends a body that is read while it is sent; an error of the reader breaks the request off.
+    ///
+    /// # Errors
+    /// What the user is to see.
+    pub(crate) fn upload(
+        &self,
+        request: Request,
+        content_type: &str,
+        from: impl Read,
+    ) -> Outcome<Answer<'_>> {
+        Ok(Answer(request.on(&self.0).send_stream(content_type, from)?))
+    }
+
+    /// The same with a body that a thread writes.
+    ///
+    /// # Errors
+    /// What the user is to see; the writer's own failure where that is the reason.
+    pub(crate) fn upload_written<W>(
+        &self,
+        request: Request,
+        content_type: &str,
+        write: W,
+    ) -> Outcome<Answer<'_>>
+    where
+        W: FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+    {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(8);
+        std::thread::spawn(move || {
+            let mut out = Chunks { sender, buffer: Vec::with_capacity(CHUNK) };
+            let written = write(&mut out).and_then(|()| out.flush());
+            // The reader distinguishes the end from an early end by this last message.
+            let _ = out.sender.send(written.map(|()| Vec::new()));
+        });
+        self.upload(request, content_type, FromChunks { receiver, current: io::Cursor::default() })
+    }
+
+    /// Asks for a stream in place of an answer.
+    ///
+    /// # Errors
+    /// The daemon's refusal.
+    pub(crate) fn hijack(&self, request: Request) -> Result<Hijacked, Error> {
+        Ok(request.on(&self.0).hijack()?)
+    }
+}
+
+const CHUNK: usize = 256 << 10;
+
+struct Chunks {
+    sender: std::sync::mpsc::SyncSender<io::Result<Vec<u8>>>,
+    buffer: Vec<u8>,
+}
+
+impl Write for Chunks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= CHUNK {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK));
+        self.sender.send(Ok(full)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+struct FromChunks {
+    receiver: std::sync::mpsc::Receiver<io::Result<Vec<u8>>>,
+    current: io::Cursor<Vec<u8>>,
+}
+
+impl Read for FromChunks {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.current.read(into)?;
+        if read > 0 || into.is_empty() {
+            return Ok(read);
+        }
+        match self.receiver.recv() {
+            Ok(chunk) => self.current = io::Cursor::new(chunk?),
+            Err(_) => return Ok(0),
+        }
+        self.current.read(into)
+    }
+}
+
+/// An answer that is read as it comes.
+pub(crate) struct Answer<'a>(Response<'a>);
+
+impl Answer<'_> {
+    /// The rest as JSON.
+    ///
+    /// # Errors
+    /// The connection broke, or it is none.
+    pub(crate) fn json(self) -> Outcome<Value> {
+        Ok(self.0.json()?)
+    }
+
+    /// Calls back with every JSON document of a stream of them, as it comes, until the stream ends.
+    ///
+    /// # Errors
+    /// The connection broke, a document is none, or the callback's.
+    pub(crate) fn each_document(self, mut act: impl FnMut(Value) -> Outcome) -> Outcome {
+        self.0.body.lines::<Value>().try_for_each(|document| act(document?))
+    }
+}
+
+impl Read for Answer<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.body.read(into)
+    }
+}

@@ -1,0 +1,250 @@
+//! The values that flags take: what each kind accepts, and the reason when it does not, in the
+//! words of the Go libraries that Docker uses.
+
+use super::Kind;
+
+/// Checks a value against its flag's kind.
+///
+/// # Errors
+/// The reason, to be put behind `invalid argument … for … flag:`.
+pub(crate) fn value(kind: Kind, text: &str) -> Result<(), String> {
+    let quoted = |function: &str| format!("strconv.{function}: parsing {text:?}: invalid syntax");
+    match kind {
+        Kind::Bool => boolean(text).map(drop).ok_or_else(|| quoted("ParseBool")),
+        Kind::Int => integer(text).map(drop).ok_or_else(|| quoted("ParseInt")),
+        Kind::Uint16 => text.parse::<u16>().map(drop).map_err(|_| quoted("ParseUint")),
+        Kind::SwapBytes if text == "-1" => Ok(()),
+        Kind::Bytes | Kind::SwapBytes => bytes(text).map(drop),
+        Kind::Duration => duration(text).map(drop).ok_or_else(|| format!("time: invalid duration {text:?}")),
+        Kind::Cpus => nano_cpus(text).map(drop),
+        Kind::Ulimit => ulimit(text).map(drop),
+        Kind::Mount => crate::spec::mounts::parse_mount(text).map(drop),
+        Kind::Network => crate::spec::network::parse_attachment(text).map(drop),
+        Kind::Stream => match text.to_ascii_lowercase().as_str() {
+            "stdin" | "stdout" | "stderr" => Ok(()),
+            _ => Err("valid streams are STDIN, STDOUT and STDERR".into()),
+        },
+        Kind::Map if !text.contains('=') => Err(format!("{text} must be formatted as key=value")),
+        Kind::Filter if !text.is_empty() && !text.contains('=') => {
+            Err("bad format of filter (expected name=value)".into())
+        }
+        Kind::Env if text.starts_with('=') || text.is_empty() => {
+            Err(format!("invalid environment variable: {text}"))
+        }
+        Kind::Sysctl => sysctl(text),
+        Kind::Text | Kind::List | Kind::Strings | Kind::Map | Kind::Filter | Kind::Env => Ok(()),
+    }
+}
+
+/// Go's `strconv.ParseBool`; an absent value is false.
+pub(crate) fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "" | "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// A decimal number, or with `0x`, `0o`, `0b`.
+pub(crate) fn integer(text: &str) -> Option<i64> {
+    let (digits, sign) = match text.strip_prefix('-') {
+        Some(digits) => (digits, -1),
+        None => (text.strip_prefix('+').unwrap_or(text), 1),
+    };
+    let magnitude = if let Some(hex) = digits.strip_prefix("0x") {
+        i64::from_str_radix(hex, 16)
+    } else if let Some(octal) = digits.strip_prefix("0o") {
+        i64::from_str_radix(octal, 8)
+    } else {
+        digits.parse()
+    };
+    magnitude.ok().filter(|_| !digits.starts_with(['-', '+'])).map(|number| number * sign)
+}
+
+/// A size such as `64m`, `1.5GiB` or `512`: powers of 1024.
+///
+/// # Errors
+/// `invalid size: '…'`.
+pub(crate) fn bytes(text: &str) -> Result<i64, String> {
+    let invalid = || format!("invalid size: '{text}'");
+    let end = text.rfind(|c: char| c.is_ascii_digit()).ok_or_else(invalid)? + 1;
+    let number: f64 = text[..end].parse().map_err(|_| invalid())?;
+    let suffix = text[end..].trim_start().to_ascii_lowercase();
+    let unit = suffix.strip_suffix("ib").or(suffix.strip_suffix('b')).unwrap_or(&suffix);
+    let shift = match unit {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        _ => return Err(invalid()),
+    };
+    let total = number * (1_u64 << shift) as f64;
+    if !(0.0..9.0e18).contains(&total) {
+        return Err(invalid());
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the range was checked above; a fraction of a byte is dropped"
+    )]
+    Ok(total as i64)
+}
+
+/// A Go duration in nanoseconds: `300ms`, `1.5h`, `2h45m`; nothing is 0.
+pub(crate) fn duration(text: &str) -> Option<i64> {
+    if text.is_empty() || text == "0" {
+        return Some(0);
+    }
+    let (mut rest, sign) = match text.strip_prefix('-') {
+        Some(rest) => (rest, -1.0),
+        None => (text.strip_prefix('+').unwrap_or(text), 1.0),
+    };
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let letters = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        total += number
+            * match &rest[..letters] {
+                "ns" => 1.0,
+                "us" | "µs" => 1e3,
+                "ms" => 1e6,
+                "s" => 1e9,
+                "m" => 60e9,
+                "h" => 3600e9,
+                _ => return None,
+            };
+        rest = &rest[letters..];
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the range is checked; below a nanosecond is dropped"
+    )]
+    (total < 9.2e18).then_some((total * sign) as i64)
+}
+
+/// A number of CPUs in billionths.
+///
+/// # Errors
+/// Docker's text for what is no number, or too precise.
+pub(crate) fn nano_cpus(text: &str) -> Result<i64, String> {
+    let not_a_number = || format!("failed to parse {text} as a rational number");
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || (whole.is_empty() && fraction.is_empty()) {
+        return Err(not_a_number());
+    }
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.len() > 9 {
+        return Err("value is too precise".into());
+    }
+    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| not_a_number())? };
+    let nanos: i64 = format!("{fraction:0<9}").parse().map_err(|_| not_a_number())?;
+    whole.checked_mul(1_000_000_000).and_then(|cpus| cpus.checked_add(nanos)).ok_or_else(not_a_number)
+}
+
+/// One resource limit: name, soft and hard; -1 is no limit.
+///
+/// # Errors
+/// Docker's text for an unknown name, a missing `=`, or soft above hard.
+pub(crate) fn ulimit(text: &str) -> Result<(&str, i64, i64), String> {
+    const NAMES: [&str; 15] = [
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    ];
+    let (name, limits) = text.split_once('=').ok_or_else(|| format!("invalid ulimit argument: {text}"))?;
+    if !NAMES.contains(&name) {
+        return Err(format!("invalid ulimit type: {name}"));
+    }
+    let number = |part: &str| {
+        part.parse::<i64>().map_err(|_| format!("strconv.ParseInt: parsing {part:?}: invalid syntax"))
+    };
+    let (soft, hard) = match limits.split_once(':') {
+        Some((_, hard)) if hard.contains(':') => {
+            return Err(format!(
+                "too many limit value arguments - {limits}, can only have up to two, `soft[:hard]`"
+            ));
+        }
+        Some((soft, hard)) => (number(soft)?, number(hard)?),
+        None => (number(limits)?, number(limits)?),
+    };
+    if hard != -1 && (soft == -1 || soft > hard) {
+        return Err(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"));
+    }
+    Ok((name, soft, hard))
+}
+
+/// Kernel settings that belong to a namespace of the container, so that setting them is safe.
+fn sysctl(text: &str) -> Result<(), String> {
+    const SINGLE: [&str; 9] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+        "kernel.domainname",
+    ];
+    let name = text.split_once('=').map(|(name, _)| name);
+    match name {
+        Some(name)
+            if SINGLE.contains(&name) || name.starts_with("net.") || name.starts_with("fs.mqueue.") =>
+        {
+            Ok(())
+        }
+        _ => Err(format!("sysctl '{text}' is not allowed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, want) in
+            [("0", 0), ("512", 512), ("64m", 64 << 20), ("1.5g", 3 << 29), ("2KiB", 2048), ("1 GB", 1 << 30)]
+        {
+            assert_eq!(bytes(text), Ok(want), "{text}");
+        }
+        for text in ["", "abc", "m", "1x", "-1", "1e400"] {
+            assert_eq!(bytes(text), Err(format!("invalid size: '{text}'")));
+        }
+    }
+
+    #[test]
+    fn durations_and_cpus() {
+        assert_eq!(duration("1m30s"), Some(90_000_000_000));
+        assert_eq!(duration("1.5h"), Some(5_400_000_000_000));
+        assert_eq!((duration("5"), duration("x"), duration("1y")), (None, None, None));
+        assert_eq!(nano_cpus("1.5"), Ok(1_500_000_000));
+        assert_eq!(nano_cpus(".25"), Ok(250_000_000));
+        assert!(nano_cpus("x").is_err() && nano_cpus("0.0000000001").is_err());
+    }
+
+    #[test]
+    fn ulimits() {
+        assert_eq!(ulimit("nofile=10:20"), Ok(("nofile", 10, 20)));
+        assert_eq!(ulimit("core=-1"), Ok(("core", -1, -1)));
+        for bad in ["x", "x=1", "nofile=a", "nofile=20:10", "nofile=1:2:3"] {
+            assert!(ulimit(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Environment variables and labels, from flags and from files of lines.
+
+use serde_json::{Map, Value, json};
+
+use crate::failure::{Failure, Outcome};
+
+/// Variables of the files, then those of the flags; a bare name takes our own value if we have one.
+///
+/// # Errors
+/// An unreadable or malformed file.
+pub(crate) fn variables(files: &[&str], flags: &[&str]) -> Outcome<Vec<String>> {
+    let mut all = Vec::new();
+    for file in files {
+        for line in lines(file)? {
+            match line.split_once('=') {
+                Some(_) => all.push(line),
+                // A bare name in a file is dropped where we do not have the variable.
+                None => all.extend(std::env::var(&line).ok().map(|value| format!("{line}={value}"))),
+            }
+        }
+    }
+    for flag in flags {
+        if !flag.contains('=')
+            && let Ok(value) = std::env::var(flag)
+        {
+            all.push(format!("{flag}={value}"));
+        } else {
+            all.push((*flag).to_owned());
+        }
+    }
+    Ok(all)
+}
+
+/// Labels of the files, then those of the flags; a bare name has an empty value.
+///
+/// # Errors
+/// An unreadable or malformed file.
+pub(crate) fn labels(files: &[&str], flags: &[&str]) -> Outcome<Map<String, Value>> {
+    let mut all = Vec::new();
+    for file in files {
+        all.extend(lines(file)?);
+    }
+    all.extend(flags.iter().map(|&flag| flag.to_owned()));
+    Ok(key_values(all.iter().map(String::as_str)))
+}
+
+/// `key=value` texts as a map; a bare key has an empty value.
+pub(crate) fn key_values<'a>(texts: impl IntoIterator<Item = &'a str>) -> Map<String, Value> {
+    texts
+        .into_iter()
+        .map(|text| text.split_once('=').unwrap_or((text, "")))
+        .map(|(key, value)| (key.to_owned(), json!(value)))
+        .collect()
+}
+
+fn lines(path: &str) -> Outcome<Vec<String>> {
+    let bytes =
+        std::fs::read(path).map_err(|error| Failure::plain(format!("open {path}: {}", describe(&error))))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::plain(format!("env file {path} contains invalid utf8 bytes")))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let name = line.split('=').next().unwrap_or("");
+        if name.is_empty() {
+            return Err(Failure::plain(format!(
+                "poorly formatted environment: no variable name on line '{line}'"
+            )));
+        }
+        if name.contains([' ', '\t']) {
+            return Err(Failure::plain(format!(
+                "poorly formatted environment: variable '{name}' contains whitespaces"
+            )));
+        }
+        found.push(line.to_owned());
+    }
+    Ok(found)
+}
+
+/// An I/O error in Go's words: lower case, without the number.
+pub(crate) fn describe(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_variables() {
+        let file = std::env::temp_dir().join(format!("gantry-cli-env-{}", std::process::id()));
+        std::fs::write(&file, "# comment\n\n A=1\nB=x y\nGANTRY_NO_SUCH_VARIABLE\n").unwrap();
+        let path = file.to_str().unwrap();
+        assert_eq!(
+            variables(&[path], &["C=2", "GANTRY_NOT_SET"]).unwrap(),
+            ["A=1", "B=x y", "C=2", "GANTRY_NOT_SET"]
+        );
+        std::fs::write(&file, "A B=1\n").unwrap();
+        assert!(variables(&[path], &[]).unwrap_err().text.ends_with("variable 'A B' contains whitespaces"));
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(
+            variables(&[path], &[]).unwrap_err().text,
+            format!("open {path}: no such file or directory")
+        );
+    }
+}

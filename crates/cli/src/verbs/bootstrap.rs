@@ -1,0 +1,180 @@
+//! `image bootstrap`: a base image of one's own, from the signed archive of a distribution.
+//!
+//! `mmdebstrap` resolves, verifies (the distribution's keyring, no exceptions) and unpacks the
+//! packages and writes a tar with every time clamped to `SOURCE_DATE_EPOCH`. What differs from one
+//! run to the next is removed inside it, before the tar is made ([`NOT_DETERMINISTIC`]), so the same
+//! packages give the same image id.
+
+use std::io::{self, BufRead as _, BufReader};
+use std::process::{Command as Process, Stdio};
+
+use crate::api::Request;
+use crate::commands::{Args, Command};
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+use crate::flags::{Kind, Order, Parsed, long};
+use crate::show::progress::{self, Counted};
+
+/// `image bootstrap`.
+pub(crate) static BOOTSTRAP: Command = Command {
+    usage: "DISTRIBUTION:SUITE",
+    about: "Make a base image from a distribution's signed archive (needs mmdebstrap)",
+    aliases: "",
+    flags: &[
+        long("include", Kind::Strings, "Packages to install besides the variant's"),
+        long("keyring", Kind::Text, "Keyring that signs the archive (default is the host's)"),
+        long("mirror", Kind::Text, "Archive to fetch from (default is the one that this host uses)"),
+        long("suite", Kind::Text, "Suite of the distribution (default is the tag)"),
+        long("variant", Kind::Text, "Set of packages (essential, apt, minbase, buildd, standard)")
+            .or("minbase"),
+    ],
+    order: Order::Mixed,
+    args: Args::Exactly(1),
+    run: bootstrap,
+};
+
+/// Removed or emptied inside the new root, because it depends on when, where or how often it ran:
+/// the machine's identity, apt's lists and caches, logs, the linker's helper cache (it holds inode
+/// numbers), backups of the account files, what the host's resolver was.
+const NOT_DETERMINISTIC: &str = r#"set -e; cd "$1"
+rm -rf var/lib/apt/lists/* var/cache/apt/*.bin var/cache/apt/archives/*.deb var/cache/debconf/*-old var/cache/ldconfig/aux-cache
+rm -rf var/lib/dpkg/*-old var/lib/dbus/machine-id etc/resolv.conf etc/hostname etc/passwd- etc/shadow- etc/group- etc/gshadow- etc/subuid- etc/subgid-
+rm -rf tmp/* var/tmp/* run/* etc/.pwd.lock root/.bash_history var/lib/systemd/random-seed var/lib/apt/extended_states.lock
+find var/log -type f -delete
+find . -xdev -name __pycache__ -type d -prune -exec rm -rf {} +
+if [ -e etc/machine-id ]; then : > etc/machine-id; fi
+"#;
+
+fn bootstrap(context: &Context, flags: &Parsed) -> Outcome {
+    let reference = flags.args[0].as_str();
+    let (name, tag) = reference.rsplit_once(':').unwrap_or((reference, ""));
+    let suite = match (flags.text("suite"), tag) {
+        ("", "") => {
+            return Err(Failure::plain(format!(
+                "{reference:?} names no suite: use NAME:SUITE, such as debian:bookworm, or --suite"
+            )));
+        }
+        ("", tag) => tag,
+        (suite, _) => suite,
+    };
+    let word = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._+".contains(&b))
+    };
+    if !word(suite) || !flags.list("include").iter().all(|package| word(package)) {
+        return Err(Failure::plain("a suite and packages are named by letters, digits and -._+ only"));
+    }
+    if Process::new("mmdebstrap")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_err()
+    {
+        return Err(Failure::plain(
+            "mmdebstrap is not installed: it resolves and verifies the packages\nInstall it: apt-get install mmdebstrap",
+        ));
+    }
+    let mirror = match flags.text("mirror") {
+        "" => host_mirror()?,
+        mirror => mirror.to_owned(),
+    };
+    // The daemon is asked before minutes are spent.
+    let api = context.api()?;
+    api.open(Request::get("/_ping"))?;
+    let mut child = mmdebstrap(flags, suite, &mirror).spawn()?;
+    let errors = child.stderr.take().ok_or_else(|| Failure::plain("mmdebstrap has no standard error"))?;
+    let bar = progress::bytes_bar(&format!("Making {reference}"), None);
+    let watcher = {
+        let bar = bar.clone();
+        std::thread::spawn(move || {
+            let mut last = Vec::new();
+            for line in BufReader::new(errors).lines().map_while(Result::ok) {
+                bar.set_message(line.chars().take(60).collect::<String>());
+                last.push(line);
+                if last.len() > 30 {
+                    last.remove(0);
+                }
+            }
+            last
+        })
+    };
+    let tar = child.stdout.take().ok_or_else(|| Failure::plain("mmdebstrap has no standard output"))?;
+    let mut from = Counted { inner: tar, bar: bar.clone() };
+    let request = Request::post("/images/create")
+        .query("fromSrc", "-")
+        .query("repo", if tag.is_empty() { format!("{name}:{suite}") } else { reference.to_owned() })
+        .query("message", format!("bootstrapped {suite} ({})", flags.text("variant")))
+        .query("changes", "CMD [\"bash\"]");
+    // What failed must never become an image: its tar is cut off before its end, which no daemon
+    // takes, by an error in place of the last bytes.
+    let answer = api.upload_written(request, "application/x-tar", move |out| {
+        io::copy(&mut from, out)?;
+        let status = child.wait()?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("mmdebstrap ended with {status}")))
+        }
+    });
+    let shown = answer.and_then(|answer| progress::show_all(answer, |_| ()));
+    bar.finish_and_clear();
+    let said = watcher.join().unwrap_or_default();
+    shown.map_err(|failure| {
+        let reasons: Vec<&str> = said
+            .iter()
+            .map(String::as_str)
+            .filter(|line| line.starts_with("E:") || line.contains("rror"))
+            .collect();
+        Failure {
+            text: format!("{}\n{}", reasons.join("\n"), failure.text).trim_start().to_owned(),
+            ..failure
+        }
+    })
+}
+
+fn mmdebstrap(flags: &Parsed, suite: &str, mirror: &str) -> Process {
+    let mut command = Process::new("mmdebstrap");
+    command.arg("--mode=auto").arg("--format=tar").arg(format!("--variant={}", flags.text("variant")));
+    // The man pages and translations stay: an image is a whole system unless asked otherwise.
+    command.arg(format!("--customize-hook={}", hook()));
+    if flags.given("include") {
+        command.arg(format!("--include={}", flags.list("include").join(",")));
+    }
+    if let Some(keyring) = flags.given_text("keyring") {
+        command.arg(format!("--keyring={keyring}"));
+    }
+    command.arg(suite).arg("-").arg(mirror);
+    if std::env::var_os("SOURCE_DATE_EPOCH").is_none() {
+        command.env("SOURCE_DATE_EPOCH", "0");
+    }
+    command.env("LC_ALL", "C.UTF-8").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// The clean-up as the one-argument shell text that a hook of mmdebstrap is (`$1` is the root).
+fn hook() -> String {
+    NOT_DETERMINISTIC.trim_end().replace('\n', "; ").replace("; ; ", "; ").replace("set -e; ", "set -e; ")
+}
+
+/// The archive that this host's apt uses first.
+fn host_mirror() -> Outcome<String> {
+    let output = Process::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)"]).output();
+    let found = output.ok().and_then(|output| {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().next().map(str::to_owned)
+    });
+    found.filter(|mirror| !mirror.is_empty()).ok_or_else(|| {
+        Failure::plain(
+            "this host's apt names no archive: give one, such as --mirror http://deb.debian.org/debian",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_clean_up_is_one_line_of_shell() {
+        let hook = super::hook();
+        assert!(!hook.contains('\n') && hook.starts_with("set -e; cd \"$1\"; rm -rf "), "{hook}");
+    }
+}

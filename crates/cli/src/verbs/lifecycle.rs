@@ -1,0 +1,283 @@
+//! The verbs that are one request for each container: `stop`, `restart`, `kill`, `rm`, `pause`,
+//! `unpause`, `rename`, `update`, `wait`.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use crate::api::{Error, Request, segment};
+use crate::commands::{Args, Command};
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+use crate::flags::{Flag, Kind, Order, Parsed, both, check, long};
+use crate::spec::container::restart_policy;
+
+/// So many containers are worked on at a time.
+const AT_A_TIME: usize = 50;
+
+/// A verb that has this usage and these flags.
+const fn verb(
+    about: &'static str,
+    aliases: &'static str,
+    flags: &'static [Flag],
+    run: fn(&Context, &Parsed) -> Outcome,
+) -> Command {
+    Command {
+        usage: "CONTAINER [CONTAINER...]",
+        about,
+        aliases,
+        flags,
+        order: Order::Mixed,
+        args: Args::AtLeast(1),
+        run,
+    }
+}
+
+static STOP_FLAGS: [Flag; 3] = [
+    both('s', "signal", Kind::Text, "Signal to send to the container"),
+    both('t', "timeout", Kind::Int, "Seconds to wait before killing the container"),
+    long("time", Kind::Int, ""),
+];
+
+/// `stop`.
+pub(crate) static STOP: Command = verb(
+    "Stop one or more running containers",
+    "gantry container stop, gantry stop",
+    &STOP_FLAGS,
+    |context, flags| each(context, flags, |id| stopping(id, "stop", flags)),
+);
+
+/// `restart`.
+pub(crate) static RESTART: Command = verb(
+    "Restart one or more containers",
+    "gantry container restart, gantry restart",
+    &STOP_FLAGS,
+    |context, flags| each(context, flags, |id| stopping(id, "restart", flags)),
+);
+
+/// `kill`.
+pub(crate) static KILL: Command = verb(
+    "Kill one or more running containers",
+    "gantry container kill, gantry kill",
+    &[both('s', "signal", Kind::Text, "Signal to send to the container")],
+    |context, flags| {
+        each(context, flags, |id| match flags.text("signal") {
+            "" => Request::post(format!("/containers/{id}/kill")),
+            signal => Request::post(format!("/containers/{id}/kill")).query("signal", signal),
+        })
+    },
+);
+
+/// `rm`.
+pub(crate) static RM: Command = verb(
+    "Remove one or more containers",
+    "gantry container rm, gantry container remove, gantry rm",
+    &[
+        both('f', "force", Kind::Bool, "Force the removal of a running container (uses SIGKILL)"),
+        both('l', "link", Kind::Bool, "Remove the link"),
+        both('v', "volumes", Kind::Bool, "Remove the container's anonymous volumes"),
+    ],
+    remove,
+);
+
+/// `pause`.
+pub(crate) static PAUSE: Command = verb(
+    "Pause all processes within one or more containers",
+    "gantry container pause, gantry pause",
+    &[],
+    |context, flags| each(context, flags, |id| Request::post(format!("/containers/{id}/pause"))),
+);
+
+/// `unpause`.
+pub(crate) static UNPAUSE: Command = verb(
+    "Unpause all processes within one or more containers",
+    "gantry container unpause, gantry unpause",
+    &[],
+    |context, flags| each(context, flags, |id| Request::post(format!("/containers/{id}/unpause"))),
+);
+
+/// `wait`.
+pub(crate) static WAIT: Command = verb(
+    "Block until one or more containers stop, then print their exit codes",
+    "gantry container wait, gantry wait",
+    &[],
+    |context, flags| {
+        let api = context.api()?;
+        let mut errors = Vec::new();
+        for name in &flags.args {
+            match api.ask(Request::post(format!("/containers/{}/wait", segment(name)))) {
+                Ok(answer) => println!("{}", answer["StatusCode"]),
+                Err(error) => errors.push(error.to_string()),
+            }
+        }
+        fail_with(errors)
+    },
+);
+
+/// `rename`.
+pub(crate) static RENAME: Command = Command {
+    usage: "CONTAINER NEW_NAME",
+    about: "Rename a container",
+    aliases: "gantry container rename, gantry rename",
+    flags: &[],
+    order: Order::Mixed,
+    args: Args::Exactly(2),
+    run: |context, flags| {
+        let (old, new) = (flags.args[0].trim(), flags.args[1].trim());
+        if old.is_empty() || new.is_empty() {
+            return Err(Failure::plain("Error: Neither old nor new names may be empty"));
+        }
+        let request = Request::post(format!("/containers/{}/rename", segment(old))).query("name", new);
+        context.api()?.ask(request).map_err(|error| {
+            Failure::plain(format!("{error}\nError: failed to rename container named {old}"))
+        })?;
+        Ok(())
+    },
+};
+
+/// `update`.
+pub(crate) static UPDATE: Command = verb(
+    "Update configuration of one or more containers",
+    "gantry container update, gantry update",
+    &[
+        long("blkio-weight", Kind::Uint16, "Block I/O weight, 10 to 1000; 0 leaves it alone").or("0"),
+        long("cpu-period", Kind::Int, "CPU period in microseconds"),
+        long("cpu-quota", Kind::Int, "CPU time per period in microseconds"),
+        long("cpu-rt-period", Kind::Int, "Real-time CPU period in microseconds"),
+        long("cpu-rt-runtime", Kind::Int, "Real-time CPU time per period in microseconds"),
+        both('c', "cpu-shares", Kind::Int, "CPU shares (relative weight)"),
+        long("cpus", Kind::Cpus, "Number of CPUs"),
+        long("cpuset-cpus", Kind::Text, "CPUs to run on (0-3, 0,1)"),
+        long("cpuset-mems", Kind::Text, "Memory nodes to use (0-3, 0,1)"),
+        both('m', "memory", Kind::Bytes, "Memory limit"),
+        long("memory-reservation", Kind::Bytes, "Soft memory limit"),
+        long("memory-swap", Kind::SwapBytes, "Limit of memory and swap together; -1 for unlimited swap"),
+        long("pids-limit", Kind::Int, "Limit of processes; -1 for none"),
+        long("restart", Kind::Text, "What to do when the container exits"),
+    ],
+    update,
+);
+
+fn stopping(id: &str, what: &str, flags: &Parsed) -> Request {
+    let mut request = Request::post(format!("/containers/{id}/{what}"));
+    if let Some(signal) = flags.given_text("signal") {
+        request = request.query("signal", signal);
+    }
+    for name in ["timeout", "time"] {
+        if flags.given(name) {
+            request = request.query("t", flags.int(name).to_string());
+        }
+    }
+    request
+}
+
+fn remove(context: &Context, flags: &Parsed) -> Outcome {
+    let request = |id: &str| {
+        let mut request = Request::delete(format!("/containers/{id}"));
+        for (flag, key) in [("volumes", "v"), ("link", "link"), ("force", "force")] {
+            if flags.is(flag) {
+                request = request.query(key, "1");
+            }
+        }
+        request
+    };
+    if flags.args.iter().any(|name| name.trim_matches('/').is_empty()) {
+        return Err(Failure::plain("container name cannot be empty"));
+    }
+    let ignore_missing = flags.is("force");
+    each_unless(context, flags, request, |error| ignore_missing && error.status() == 404)
+}
+
+fn update(context: &Context, flags: &Parsed) -> Outcome {
+    let mut body = Map::new();
+    for (flag, field) in [
+        ("blkio-weight", "BlkioWeight"),
+        ("cpu-period", "CpuPeriod"),
+        ("cpu-quota", "CpuQuota"),
+        ("cpu-rt-period", "CpuRealtimePeriod"),
+        ("cpu-rt-runtime", "CpuRealtimeRuntime"),
+        ("cpu-shares", "CpuShares"),
+        ("pids-limit", "PidsLimit"),
+    ] {
+        if flags.given(flag) {
+            body.insert(field.into(), json!(flags.int(flag)));
+        }
+    }
+    for (flag, field) in
+        [("memory", "Memory"), ("memory-reservation", "MemoryReservation"), ("memory-swap", "MemorySwap")]
+    {
+        if flags.given(flag) {
+            body.insert(field.into(), json!(flags.bytes(flag)));
+        }
+    }
+    for (flag, field) in [("cpuset-cpus", "CpusetCpus"), ("cpuset-mems", "CpusetMems")] {
+        if let Some(text) = flags.given_text(flag) {
+            body.insert(field.into(), json!(text));
+        }
+    }
+    if let Some(cpus) = flags.given_text("cpus") {
+        body.insert("NanoCpus".into(), json!(check::nano_cpus(cpus).unwrap_or(0)));
+    }
+    if let Some(policy) = flags.given_text("restart") {
+        body.insert("RestartPolicy".into(), restart_policy(policy)?);
+    }
+    if body.is_empty() {
+        return Err(Failure::plain("you must provide one or more flags when using this command"));
+    }
+    let (api, body) = (context.api()?, Value::Object(body));
+    let (mut warnings, mut errors) = (String::new(), Vec::new());
+    for name in &flags.args {
+        let request = Request::post(format!("/containers/{}/update", segment(name))).json(&body);
+        match api.ask(request) {
+            Ok(answer) => {
+                println!("{name}");
+                for warning in answer["Warnings"].as_array().into_iter().flatten() {
+                    let _ = writeln!(warnings, "{}", warning.as_str().unwrap_or(""));
+                }
+            }
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
+    eprint!("{warnings}");
+    fail_with(errors)
+}
+
+/// Joins what went wrong into one failure; nothing went wrong where the list is empty.
+pub(crate) fn fail_with(errors: Vec<String>) -> Outcome {
+    if errors.is_empty() { Ok(()) } else { Err(Failure::plain(errors.join("\n"))) }
+}
+
+/// One request for each argument, many at a time; prints each name that succeeded, in order.
+pub(crate) fn each(context: &Context, flags: &Parsed, request: impl Fn(&str) -> Request) -> Outcome {
+    each_unless(context, flags, request, |_| false)
+}
+
+fn each_unless(
+    context: &Context,
+    flags: &Parsed,
+    request: impl Fn(&str) -> Request,
+    ignore: impl Fn(&Error) -> bool,
+) -> Outcome {
+    let api = context.api()?;
+    let mut errors = Vec::new();
+    for names in flags.args.chunks(AT_A_TIME) {
+        let answers: Vec<_> = if let [name] = names {
+            vec![Some(api.ask(request(&segment(name))))]
+        } else {
+            std::thread::scope(|scope| {
+                let requests = names.iter().map(|name| request(&segment(name)));
+                let running: Vec<_> = requests.map(|request| scope.spawn(move || api.ask(request))).collect();
+                running.into_iter().map(|task| task.join().ok()).collect()
+            })
+        };
+        for (name, answer) in names.iter().zip(answers) {
+            match answer {
+                Some(Ok(_)) => println!("{name}"),
+                Some(Err(error)) if ignore(&error) => {}
+                Some(Err(error)) => errors.push(error.to_string()),
+                None => errors.push(format!("the request for {name} was not made")),
+            }
+        }
+    }
+    fail_with(errors)
+}

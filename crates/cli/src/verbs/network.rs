@@ -1,0 +1,89 @@
+//! `network ls`; `network inspect` is [`super::inspect`]'s.
+
+use serde_json::{Value, json};
+
+use super::list::filters;
+use crate::api::Request;
+use crate::commands::{Args, Command};
+use crate::flags::{Kind, Order, both, long};
+use crate::show::rows::{self, Row};
+use crate::show::table::short_id;
+use crate::show::units::go_time;
+
+static NETWORKS: rows::Kind = rows::Kind {
+    headings: &[
+        ("ID", "NETWORK ID"),
+        ("Name", "NAME"),
+        ("Driver", "DRIVER"),
+        ("Scope", "SCOPE"),
+        ("IPv4", "IPV4"),
+        ("IPv6", "IPV6"),
+        ("Internal", "INTERNAL"),
+        ("Labels", "LABELS"),
+        ("CreatedAt", "CREATED AT"),
+    ],
+    hidden: &[],
+};
+
+/// `network ls`.
+pub(crate) static LS: Command = Command {
+    usage: "",
+    about: "List networks",
+    aliases: "gantry network ls, gantry network list",
+    flags: &[
+        both('f', "filter", Kind::Filter, "Provide filter values (\"driver=bridge\")"),
+        long("format", Kind::Text, "Format output: table, table TEMPLATE, json or TEMPLATE"),
+        long("no-trunc", Kind::Bool, "Do not truncate the output"),
+        both('q', "quiet", Kind::Bool, "Only display network IDs"),
+    ],
+    order: Order::Mixed,
+    args: Args::None,
+    run: |context, flags| {
+        let mut request = Request::get("/networks");
+        if let Some(filters) = filters(flags) {
+            request = request.query("filters", filters);
+        }
+        let answer = context.api()?.ask(request)?;
+        let full = flags.is("no-trunc");
+        let mut networks: Vec<&Value> = answer.as_array().into_iter().flatten().collect();
+        networks.sort_by_key(|network| network["Name"].as_str().unwrap_or(""));
+        let rows: Vec<Row> = networks.into_iter().map(|network| row(network, full)).collect();
+        let format = flags.text("format");
+        if flags.is("quiet") && format.is_empty() {
+            for row in &rows {
+                println!("{}", row["ID"].as_str().unwrap_or(""));
+            }
+            return Ok(());
+        }
+        print!("{}", rows::render(&NETWORKS, &["ID", "Name", "Driver", "Scope"], &rows, format)?);
+        Ok(())
+    },
+};
+
+fn row(network: &Value, full: bool) -> Row {
+    let text = |field: &str| network[field].as_str().unwrap_or("").to_owned();
+    let flag = |field: &str, absent: bool| network[field].as_bool().unwrap_or(absent).to_string();
+    let created = text("Created");
+    let created_at = crate::show::units::parse_time(&created).map_or(created, go_time);
+    let labels: Vec<String> = network["Labels"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or("")))
+        .collect();
+    let id = text("Id");
+    [
+        ("ID", if full { id } else { short_id(&id).to_owned() }),
+        ("Name", text("Name")),
+        ("Driver", text("Driver")),
+        ("Scope", text("Scope")),
+        ("IPv4", flag("EnableIPv4", true)),
+        ("IPv6", flag("EnableIPv6", false)),
+        ("Internal", flag("Internal", false)),
+        ("Labels", labels.join(",")),
+        ("CreatedAt", created_at),
+    ]
+    .into_iter()
+    .map(|(field, text)| (field.to_owned(), json!(text)))
+    .collect()
+}

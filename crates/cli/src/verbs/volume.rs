@@ -1,0 +1,147 @@
+//! `volume ls`, `create` and `rm`; `volume inspect` is [`super::inspect`]'s.
+
+use serde_json::{Value, json};
+
+use super::lifecycle::fail_with;
+use super::list::filters;
+use crate::api::{Request, segment};
+use crate::commands::{Args, Command};
+use crate::failure::Failure;
+use crate::flags::{Kind, Order, both, long};
+use crate::show::rows::{self, Row};
+use crate::spec::env::{key_values, labels};
+
+static VOLUMES: rows::Kind = rows::Kind {
+    headings: &[
+        ("Driver", "DRIVER"),
+        ("Name", "VOLUME NAME"),
+        ("Scope", "SCOPE"),
+        ("Mountpoint", "MOUNTPOINT"),
+        ("Labels", "LABELS"),
+        ("Links", "LINKS"),
+        ("Size", "SIZE"),
+        ("Group", "GROUP"),
+        ("Availability", "AVAILABILITY"),
+        ("Status", "STATUS"),
+    ],
+    hidden: &[],
+};
+
+/// `volume ls`.
+pub(crate) static LS: Command = Command {
+    usage: "",
+    about: "List volumes",
+    aliases: "gantry volume ls, gantry volume list",
+    flags: &[
+        both('f', "filter", Kind::Filter, "Provide filter values (\"dangling=true\")"),
+        long("format", Kind::Text, "Format output: table, table TEMPLATE, json or TEMPLATE"),
+        both('q', "quiet", Kind::Bool, "Only display volume names"),
+    ],
+    order: Order::Mixed,
+    args: Args::None,
+    run: |context, flags| {
+        let mut request = Request::get("/volumes");
+        if let Some(filters) = filters(flags) {
+            request = request.query("filters", filters);
+        }
+        let answer = context.api()?.ask(request)?;
+        let mut volumes: Vec<&Value> = answer["Volumes"].as_array().into_iter().flatten().collect();
+        volumes.sort_by_key(|volume| volume["Name"].as_str().unwrap_or(""));
+        let rows: Vec<Row> = volumes.into_iter().map(row).collect();
+        let format = flags.text("format");
+        if flags.is("quiet") && format.is_empty() {
+            for row in &rows {
+                println!("{}", row["Name"].as_str().unwrap_or(""));
+            }
+            return Ok(());
+        }
+        print!("{}", rows::render(&VOLUMES, &["Driver", "Name"], &rows, format)?);
+        Ok(())
+    },
+};
+
+fn row(volume: &Value) -> Row {
+    let text = |field: &str| volume[field].as_str().unwrap_or("").to_owned();
+    let labels: Vec<String> = volume["Labels"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or("")))
+        .collect();
+    let absent = || "N/A".to_owned();
+    [
+        ("Driver", text("Driver")),
+        ("Name", text("Name")),
+        ("Scope", text("Scope")),
+        ("Mountpoint", text("Mountpoint")),
+        ("Labels", labels.join(",")),
+        ("Links", absent()),
+        ("Size", absent()),
+        ("Group", absent()),
+        ("Availability", absent()),
+        ("Status", absent()),
+    ]
+    .into_iter()
+    .map(|(field, text)| (field.to_owned(), json!(text)))
+    .collect()
+}
+
+/// `volume create`.
+pub(crate) static CREATE: Command = Command {
+    usage: "[VOLUME]",
+    about: "Create a volume",
+    aliases: "",
+    flags: &[
+        both('d', "driver", Kind::Text, "Volume driver").or("local"),
+        long("label", Kind::List, "Set labels"),
+        both('o', "opt", Kind::Map, "Options of the driver"),
+        long("name", Kind::Text, ""),
+    ],
+    order: Order::Mixed,
+    args: Args::AtMost(1),
+    run: |context, flags| {
+        let name = match (flags.args.first(), flags.given_text("name")) {
+            (Some(_), Some(_)) => {
+                return Err(Failure::plain(
+                    "conflicting options: cannot specify a volume-name through both --name and as a positional arg",
+                ));
+            }
+            (Some(name), None) => name.as_str(),
+            (None, name) => name.unwrap_or(""),
+        };
+        let body = json!({
+            "Driver": flags.text("driver"),
+            "DriverOpts": key_values(flags.list("opt")),
+            "Labels": labels(&[], &flags.list("label"))?,
+            "Name": name,
+        });
+        let answer = context.api()?.ask(Request::post("/volumes/create").json(&body))?;
+        println!("{}", answer["Name"].as_str().unwrap_or(""));
+        Ok(())
+    },
+};
+
+/// `volume rm`.
+pub(crate) static RM: Command = Command {
+    usage: "VOLUME [VOLUME...]",
+    about: "Remove one or more volumes that no container uses",
+    aliases: "gantry volume rm, gantry volume remove",
+    flags: &[both('f', "force", Kind::Bool, "Force the removal of one or more volumes")],
+    order: Order::Mixed,
+    args: Args::AtLeast(1),
+    run: |context, flags| {
+        let api = context.api()?;
+        let mut errors = Vec::new();
+        for name in &flags.args {
+            let mut request = Request::delete(format!("/volumes/{}", segment(name)));
+            if flags.is("force") {
+                request = request.query("force", "1");
+            }
+            match api.ask(request) {
+                Ok(_) => println!("{name}"),
+                Err(error) => errors.push(error.to_string()),
+            }
+        }
+        fail_with(errors)
+    },
+};
