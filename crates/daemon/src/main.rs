@@ -1,1 +1,41 @@
-fn main() {}
+//! gantryd: Docker's API over the engine and the builder of one host.
+//!
+//! Everything here is thin. [`options`] says what was asked for, [`serve`] wires engine, builder and
+//! server together and waits for signals, a file of [`routes`] per resource reads a request and calls
+//! one operation, and [`wire`] turns the engine's views into Docker's JSON and back. Nothing here
+//! decides what a container is; whatever a test of Docker's behaviour would assert about a reply's
+//! shape is in [`wire`].
+
+mod body;
+mod network;
+mod notify;
+mod options;
+mod ownership;
+mod refusal;
+mod routes;
+mod serve;
+mod settings;
+mod wire;
+
+use anyhow::Result;
+
+fn main() -> Result<()> {
+    let options = options::Options::read()?;
+    settings::check(&options)?;
+    if options.validate {
+        eprintln!("configuration OK");
+        return Ok(());
+    }
+    serve::log(&options);
+    // Two workers are enough for what a request costs; whatever blocks has threads of its own, which end
+    // when they were idle for a while.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4))
+        .thread_keep_alive(std::time::Duration::from_secs(5))
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(serve::run(options));
+    // A build that is being cancelled must not hold the end up for ever.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    ended
+}
