@@ -334,3 +334,117 @@ fn counts(file: &File, start: u64, end: u64, until: Option<Timestamp>) -> io::Re
     file.read_exact_at(&mut tail, from)?;
     Ok(time_of(&tail).is_some_and(|time| time <= until))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// Writes one file of entries numbered so, each a second after the other.
+    fn write(directory: &Path, number: u32, entries: std::ops::Range<i64>) {
+        let lines: String = entries.map(line).collect();
+        std::fs::write(path_of(directory, number), lines).expect("written");
+    }
+
+    fn line(number: i64) -> String {
+        let stream = if number % 3 == 0 { "stderr" } else { "stdout" };
+        let time = Timestamp::from_secs(number).rfc3339_nano();
+        format!("{{\"log\":\"{number}\\n\",\"stream\":\"{stream}\",\"time\":\"{time}\"}}\n")
+    }
+
+    fn append(directory: &Path, bytes: &str) {
+        let path = path_of(directory, 0);
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).expect("opened");
+        file.write_all(bytes.as_bytes()).expect("written");
+    }
+
+    /// Everything that comes without waiting, and how it ended.
+    fn take(reader: &mut Reader) -> (Vec<i64>, Next) {
+        let mut numbers = Vec::new();
+        loop {
+            match reader.next().expect("read") {
+                Next::Entry(entry) => {
+                    let text = String::from_utf8(entry.line).expect("UTF-8");
+                    numbers.push(text.trim().parse().expect("a number"));
+                }
+                end => return (numbers, end),
+            }
+        }
+    }
+
+    fn check(directory: &Path, query: Query, want: &[i64]) {
+        let mut reader = Reader::open(directory, query).expect("opened");
+        assert_eq!(take(&mut reader), (want.to_vec(), Next::End), "{query:?}");
+    }
+
+    #[test]
+    fn tails_and_spans_go_across_files() {
+        let dir = tempfile::tempdir().expect("a directory");
+        check(dir.path(), Query::default(), &[]);
+        check(dir.path(), Query { tail: Some(3), ..Query::default() }, &[]);
+        write(dir.path(), 2, 0..4);
+        write(dir.path(), 1, 4..8);
+        write(dir.path(), 0, 8..10);
+        append(dir.path(), "{\"log\":\"torn");
+        let all: Vec<i64> = (0..10).collect();
+        check(dir.path(), Query::default(), &all);
+        for tail in [0, 1, 2, 3, 6, 7, 10, 100] {
+            let want = &all[all.len().saturating_sub(tail)..];
+            check(dir.path(), Query { tail: Some(tail), ..Query::default() }, want);
+        }
+        let at = |secs| Some(Timestamp::from_secs(secs));
+        check(dir.path(), Query { since: at(7), ..Query::default() }, &[7, 8, 9]);
+        check(dir.path(), Query { until: at(2), ..Query::default() }, &[0, 1, 2]);
+        check(dir.path(), Query { tail: Some(2), until: at(5), ..Query::default() }, &[4, 5]);
+        check(dir.path(), Query { stream: Some(Stream::Stderr), ..Query::default() }, &[0, 3, 6, 9]);
+    }
+
+    #[test]
+    fn a_tail_of_a_big_file_is_found_from_its_end() {
+        let dir = tempfile::tempdir().expect("a directory");
+        write(dir.path(), 0, 0..5000);
+        let want: Vec<i64> = (3000..5000).collect();
+        check(dir.path(), Query { tail: Some(2000), ..Query::default() }, &want);
+    }
+
+    #[test]
+    fn following_goes_on_across_rotation_and_truncation() {
+        let dir = tempfile::tempdir().expect("a directory");
+        write(dir.path(), 0, 0..2);
+        let query = Query { follow: true, ..Query::default() };
+        let mut reader = Reader::open(dir.path(), query).expect("opened");
+        assert_eq!(take(&mut reader), (vec![0, 1], Next::Wait));
+        let (half, rest) = (&line(2)[..20], &line(2)[20..]);
+        append(dir.path(), half);
+        assert_eq!(take(&mut reader), (vec![], Next::Wait));
+        append(dir.path(), rest);
+        assert_eq!(take(&mut reader), (vec![2], Next::Wait));
+        // Two rotations between two looks.
+        append(dir.path(), &line(3));
+        std::fs::rename(path_of(dir.path(), 0), path_of(dir.path(), 1)).expect("renamed");
+        append(dir.path(), &line(4));
+        std::fs::rename(path_of(dir.path(), 1), path_of(dir.path(), 2)).expect("renamed");
+        std::fs::rename(path_of(dir.path(), 0), path_of(dir.path(), 1)).expect("renamed");
+        append(dir.path(), &line(5));
+        assert_eq!(take(&mut reader), (vec![3, 4, 5], Next::Wait));
+        std::fs::File::create(path_of(dir.path(), 0)).expect("emptied");
+        append(dir.path(), &line(6)[..30]);
+        assert_eq!(take(&mut reader), (vec![], Next::Wait));
+        append(dir.path(), &line(6)[30..]);
+        reader.finish();
+        assert_eq!(take(&mut reader), (vec![6], Next::End));
+    }
+
+    #[test]
+    fn a_follower_is_woken() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let query = Query { follow: true, tail: Some(0), ..Query::default() };
+        let mut reader = Reader::open(dir.path(), query).expect("opened");
+        assert_eq!(take(&mut reader), (vec![], Next::Wait));
+        append(dir.path(), &line(1));
+        let timeout = rustix::time::Timespec { tv_sec: 10, tv_nsec: 0 };
+        let mut wanted = [rustix::event::PollFd::new(&reader, rustix::event::PollFlags::IN)];
+        assert_eq!(rustix::event::poll(&mut wanted, Some(&timeout)), Ok(1));
+        assert_eq!(take(&mut reader), (vec![1], Next::Wait));
+    }
+}
