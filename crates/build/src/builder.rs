@@ -1,17 +1,26 @@
 //! The builder as the daemon holds it: one for each store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gantry_model::Digest;
-use gantry_store::Store;
+use gantry_model::id::to_hex;
+use gantry_model::{Digest, ErrorKind};
+use gantry_store::image::{ImageError, NewImage};
+use gantry_store::{Lease, Store};
+use parking_lot::RwLock;
 
 use crate::cancel::Cancel;
-use crate::context::ContextLimits;
+use crate::context::{Context, ContextLimits};
+use crate::dockerfile::lower::{Base, BaseImage, CreatedBy, Lowered, Lowering, MetaResolver};
+use crate::dockerfile::{self, Dockerfile};
 use crate::error::BuildError;
-use crate::event::BuildEvent;
+use crate::event::{BuildEvent, Outcome};
 use crate::executor::Executor;
-use crate::request::BuildRequest;
+use crate::export::ImageState;
+use crate::op::StoreWorker;
+use crate::request::{BuildRequest, ContextSource};
+use crate::solver::cache::CacheDatabase;
+use crate::solver::{CacheUse, Solver, Value};
 
 /// What a [`Builder`] is made of.
 pub struct BuilderOptions {
@@ -26,9 +35,18 @@ pub struct BuilderOptions {
     pub limits: ContextLimits,
 }
 
+/// The lease that holds what the cache refers to.
+const LEASE: &str = "build-cache";
+
+/// How the snapshots of builds are called.
+const SNAPSHOT_PREFIX: &str = "build-";
+
 /// Builds images. Shared between threads; several builds may run at once.
 pub struct Builder {
-    _options: BuilderOptions,
+    options: BuilderOptions,
+    cache: CacheDatabase,
+    /// Builds read, pruning writes: a build's layers must not be let go under it.
+    lease: RwLock<Lease>,
 }
 
 /// What a build made.
@@ -43,7 +61,7 @@ pub struct BuiltImage {
 pub struct PruneReport {
     /// The keys of the removed records.
     pub deleted: Vec<String>,
-    /// Bytes that became reclaimable.
+    /// Bytes that were reclaimed.
     pub reclaimed_bytes: u64,
 }
 
@@ -53,7 +71,20 @@ impl Builder {
     /// # Errors
     /// [`BuildError::Internal`] where directory or database cannot be used.
     pub fn open(options: BuilderOptions) -> Result<Self, BuildError> {
-        Ok(Self { _options: options })
+        let directory = &options.directory;
+        sweep_directory(directory).map_err(|error| {
+            BuildError::internal(format!("preparing the directory {} failed", directory.display()), error)
+        })?;
+        let failed = |error| BuildError::internal("preparing the store for builds failed", error);
+        let snapshots = options.store.snapshots();
+        for id in snapshots.list().map_err(failed)? {
+            if id.as_str().starts_with(SNAPSHOT_PREFIX) {
+                snapshots.remove(&id).map_err(failed)?;
+            }
+        }
+        let cache = CacheDatabase::open(directory)?;
+        let lease = options.store.leases().named(LEASE).map_err(failed)?;
+        Ok(Self { options, cache, lease: RwLock::new(lease) })
     }
 
     /// Builds an image: blocks until it is written and tagged, or failed. `events` is called on this
@@ -68,15 +99,245 @@ impl Builder {
         events: &mut dyn FnMut(BuildEvent),
         cancel: &Cancel,
     ) -> Result<BuiltImage, BuildError> {
-        let _ = (request, events, cancel);
-        unimplemented!()
+        let BuildRequest { context, dockerfile, tags, options } = request;
+        let name = format!("{SNAPSHOT_PREFIX}{}", random_name()?);
+        let context = match context {
+            ContextSource::Tar(input) => {
+                Context::receive(input, self.options.directory.join(&name), &self.options.limits)?
+            }
+            ContextSource::Remote(address) => {
+                return Err(BuildError::Unsupported(format!(
+                    "the remote context {address} is not supported yet: fetch it first, and build from the directory"
+                )));
+            }
+        };
+        let text = context.take_dockerfile(&dockerfile, &self.options.limits)?;
+        let file = dockerfile::parse(&text).map_err(|error| BuildError::Invalid(error.to_string()))?;
+        let lease = self.lease.read();
+        let holding = self
+            .options
+            .store
+            .leases()
+            .temporary("build")
+            .map_err(|error| BuildError::internal("holding the base images failed", error))?;
+        let resolver = StoreResolver { store: &self.options.store, lease: &holding };
+        let lowering = Lowering::new(&file, &options, &resolver)?;
+        let mut worker = StoreWorker {
+            store: &self.options.store,
+            lease: &lease,
+            context: &context,
+            executor: self.options.executor.as_ref(),
+            run: &options.run,
+            cancel,
+            name,
+        };
+        let cache_use = if options.no_cache { CacheUse::WriteOnly } else { CacheUse::ReadAndWrite };
+        let mut cache = &self.cache;
+        let solver = Solver::new(&mut cache, &mut worker, cache_use, cancel);
+        let mut build = Build { lowering, solver, states: Vec::new(), events };
+        build.all(&file)?;
+        let written = build.written()?;
+        let image = match &written {
+            Finished::Base(id) => {
+                for tag in &tags {
+                    self.options.store.images().tag(id, tag).map_err(image_failed)?;
+                }
+                *id
+            }
+            Finished::New { bytes, layers, parent } => {
+                let image = NewImage { config_bytes: bytes, layers, parent: *parent };
+                self.options.store.images().create_tagged(&image, &tags).map_err(image_failed)?.id
+            }
+        };
+        events(BuildEvent::Built { image });
+        tags.into_iter().for_each(|reference| events(BuildEvent::Tagged { reference }));
+        Ok(BuiltImage { image })
     }
 
-    /// Forgets the cache: `POST /build/prune`. Layers that no image needs become garbage of the store.
+    /// Forgets the cache: `POST /build/prune`. Waits for builds under way. Layers that no image needs are
+    /// removed from the store.
     ///
     /// # Errors
-    /// [`BuildError::Internal`] where the database fails.
+    /// [`BuildError::Internal`] where the database or the store fails.
     pub fn prune(&self) -> Result<PruneReport, BuildError> {
-        unimplemented!()
+        let failed = |error| BuildError::internal("letting go of the cache's layers failed", error);
+        let store = &self.options.store;
+        let mut lease = self.lease.write();
+        let deleted = self.cache.clear()?;
+        // The same name is opened anew, so the lease is there again whatever happens next.
+        store.leases().named(LEASE).and_then(Lease::end).map_err(failed)?;
+        *lease = store.leases().named(LEASE).map_err(failed)?;
+        let collected = store.collect().map_err(failed)?;
+        Ok(PruneReport { deleted, reclaimed_bytes: collected.size_bytes })
     }
+}
+
+/// Makes the directory, and removes everything in it but the cache's database.
+fn sweep_directory(directory: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(SNAPSHOT_PREFIX.as_bytes()) {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// 16 hexadecimal digits that no other build has.
+fn random_name() -> Result<String, BuildError> {
+    let mut bytes = [0; 8];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut source| std::io::Read::read_exact(&mut source, &mut bytes))
+        .map_err(|error| BuildError::internal("drawing random bytes failed", error))?;
+    Ok(to_hex(&bytes))
+}
+
+fn image_failed(error: ImageError) -> BuildError {
+    match error.kind() {
+        ErrorKind::NotFound => BuildError::NotFound(error.to_string()),
+        ErrorKind::InvalidArgument => BuildError::Invalid(error.to_string()),
+        _ => BuildError::internal("writing the image failed", error),
+    }
+}
+
+/// Finds base images in the store.
+struct StoreResolver<'a> {
+    store: &'a Store,
+    lease: &'a Lease,
+}
+
+impl MetaResolver for StoreResolver<'_> {
+    fn resolve(&self, name: &str) -> Result<BaseImage, BuildError> {
+        let found = self.store.images().resolve_held(name, self.lease);
+        let image = found.map_err(|error| match error {
+            ImageError::NoSuchImage(_) => BuildError::NotFound(format!(
+                "{error}: pulling is not supported yet, so import or build it first"
+            )),
+            other => image_failed(other),
+        })?;
+        Ok(BaseImage { id: image.id, config: image.config.clone() })
+    }
+}
+
+/// What a build came to.
+enum Finished {
+    /// Nothing but `FROM`: the image itself.
+    Base(Digest),
+    /// An image to be recorded.
+    New { bytes: Vec<u8>, layers: Vec<gantry_model::LayerId>, parent: Option<Digest> },
+}
+
+/// One build under way: what was lowered and solved, step by step.
+struct Build<'a, 'e> {
+    lowering: Lowering<'a>,
+    solver: Solver<'a>,
+    /// The result of each stage.
+    states: Vec<ImageState>,
+    events: &'e mut dyn FnMut(BuildEvent),
+}
+
+impl Build<'_, '_> {
+    fn all(&mut self, file: &Dockerfile) -> Result<(), BuildError> {
+        for warning in &file.warnings {
+            (self.events)(BuildEvent::Warning(warning.clone()));
+        }
+        let steps = self.lowering.steps();
+        let total = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+        for (number, step) in (1..).zip(&steps) {
+            (self.events)(BuildEvent::StepStarted { number, total, text: step.text.clone() });
+            let lowered = self.lowering.step(step)?;
+            let triggers = self.step(lowered)?;
+            match triggers.len() {
+                0 => {}
+                1 => (self.events)(BuildEvent::Note("# Executing 1 build trigger".into())),
+                count => (self.events)(BuildEvent::Note(format!("# Executing {count} build triggers"))),
+            }
+            for trigger in &triggers {
+                let lowered = self.lowering.trigger(trigger)?;
+                self.step(lowered)?;
+            }
+        }
+        let unconsumed: Vec<&str> = self.lowering.unconsumed_args().into_iter().collect();
+        if !unconsumed.is_empty() {
+            let names = unconsumed.join(" ");
+            (self.events)(BuildEvent::Warning(format!(
+                "[Warning] One or more build-args [{names}] were not consumed"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Solves what a step was lowered to, and records it; the triggers that it has.
+    fn step(&mut self, lowered: Lowered) -> Result<Vec<dockerfile::instruction::Statement>, BuildError> {
+        let mut outcome = Outcome::Metadata;
+        let mut note = String::new();
+        let mut solved_layers = None;
+        if let Some(edge) = lowered.solve {
+            let solved = self.solver.solve(self.lowering.graph(), edge, self.events)?;
+            outcome = if lowered.begins_stage { Outcome::Metadata } else { solved.outcome };
+            note = solved.note;
+            if let Some(Value::Tree(layers)) = solved.outputs.into_iter().nth(edge.output) {
+                solved_layers = Some(layers);
+            }
+        }
+        let Some(stage) = self.lowering.stage() else { return Ok(Vec::new()) };
+        if lowered.begins_stage {
+            let mut state = match stage.base {
+                Base::Stage(number) => self.states[number].clone(),
+                Base::Scratch => ImageState::default(),
+                Base::Image(id) => ImageState {
+                    history: stage.config.history.clone(),
+                    unchanged: Some(id),
+                    ..ImageState::default()
+                },
+            };
+            if let Some(layers) = solved_layers {
+                state.layers = layers;
+            }
+            self.states.push(state);
+        } else if let Some(created_by) = lowered.created_by {
+            let created_by = match created_by {
+                CreatedBy::Text(text) => text,
+                CreatedBy::Copied { before, after } => format!("{before}{note}{after}"),
+            };
+            let state = self.states.last_mut().expect("FROM pushed one");
+            let layers = solved_layers.unwrap_or_else(|| state.layers.clone());
+            state.step(stage, created_by, layers);
+        }
+        if lowered.triggers.is_empty() {
+            let state = self.states.last().expect("FROM pushed one");
+            let image = match state.unchanged {
+                Some(id) => Some(id),
+                None if state.history.is_empty() => None,
+                None => Some(state.write(stage)?.id),
+            };
+            (self.events)(BuildEvent::StepFinished { outcome, image });
+        }
+        Ok(lowered.triggers)
+    }
+
+    /// The last stage's image.
+    fn written(&self) -> Result<Finished, BuildError> {
+        let (Some(stage), Some(state)) = (self.lowering.stage(), self.states.last()) else {
+            return Err(no_image());
+        };
+        if let Some(id) = state.unchanged {
+            return Ok(Finished::Base(id));
+        }
+        if state.history.is_empty() {
+            return Err(no_image());
+        }
+        let written = state.write(stage)?;
+        let parent = match stage.base {
+            Base::Image(id) => Some(id),
+            Base::Scratch | Base::Stage(_) => None,
+        };
+        let layers = state.layers.iter().map(|layer| layer.id).collect();
+        Ok(Finished::New { bytes: written.bytes, layers, parent })
+    }
+}
+
+fn no_image() -> BuildError {
+    BuildError::Invalid("No image was generated. Is your Dockerfile empty?".into())
 }

@@ -222,6 +222,8 @@ pub struct CopyAction {
     pub mode: Option<u32>,
     /// Whether owner and times are kept: copies between stages.
     pub keep: bool,
+    /// Whether the input is the build context, for messages.
+    pub from_context: bool,
     /// Whether local archives are unpacked.
     pub unpack: bool,
     /// `COPY` or `ADD`, for messages.

@@ -68,6 +68,8 @@ impl Value {
 /// What the files that an operation selects look like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
+    /// The input that counts only by this; `None` where all count as a whole.
+    pub reads: Option<usize>,
     /// Their key.
     pub key: Key,
     /// How the history names them: `file:<hex>`.
@@ -205,16 +207,15 @@ impl<'a> Solver<'a> {
             }
         }
         let content = self.worker.content(&vertex.op, &inputs)?;
-        if let Some(content) = &content {
-            // What the operation writes onto counts as a whole; what it reads from only by its content.
-            let root = if vertex.inputs.len() > 1 { identities[0] } else { None };
-            let links = root.map(|key| Link { input: 0, selector: None, key }).into_iter();
-            let selected = Link { input: 1, selector: Some(content.note.clone()), key: content.key };
-            keys.push(Record::new(operation, links.chain([selected]).collect()));
-            let asked = keys.len() - 1;
-            if let Some(solved) = self.ask(&keys[asked], number, events)? {
+        if let Some(content) = &content
+            && let Some(reads) = content.reads
+            && let Some(links) = content_links(content, reads, &identities)
+        {
+            let record = Record::new(operation, links);
+            if let Some(solved) = self.ask(&record, number, events)? {
                 return Ok(solved);
             }
+            keys.push(record);
         }
         events(BuildEvent::VertexStarted { vertex: number, name: vertex.name.clone() });
         let made = self.worker.run(number, vertex, &inputs, events)?;
@@ -249,6 +250,19 @@ impl<'a> Solver<'a> {
         let outputs = found.stored.outputs.into_iter().map(|layers| Value::Tree(layers.into())).collect();
         Ok(Some(Solved { outputs, outcome: Outcome::Cached, note: found.stored.note }))
     }
+}
+
+/// The links of a content key: what was selected of the input that is read, the others as a whole.
+fn content_links(content: &Content, reads: usize, identities: &[Option<Key>]) -> Option<Vec<Link>> {
+    (0..)
+        .zip(identities.iter().enumerate())
+        .map(|(input, (index, identity))| {
+            if index == reads {
+                return Some(Link { input, selector: Some(content.note.clone()), key: content.key });
+            }
+            identity.map(|key| Link { input, selector: None, key })
+        })
+        .collect()
 }
 
 #[cfg(test)]

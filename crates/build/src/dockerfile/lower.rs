@@ -23,6 +23,8 @@ use crate::graph::{Edge, Graph, Op, SourceOp, Vertex};
 use crate::request::BuildOptions;
 use variables::Arguments;
 
+pub(crate) use files::needs_directory;
+
 /// The search path of a process whose image sets none: Docker's.
 pub const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

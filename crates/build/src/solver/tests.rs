@@ -24,7 +24,8 @@ impl Worker for Fake {
         Ok(inputs.contains(&Value::Context).then(|| {
             let mut maker = KeyMaker::new("test");
             maker.field(self.context.as_bytes());
-            Content { key: maker.finish(), note: format!("file:{}", self.context) }
+            let reads = inputs.iter().position(|input| *input == Value::Context);
+            Content { reads, key: maker.finish(), note: format!("file:{}", self.context) }
         }))
     }
 

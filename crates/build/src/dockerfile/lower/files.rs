@@ -57,6 +57,7 @@ impl Lowering<'_> {
                     owner: owner.clone(),
                     mode,
                     keep: !copy.from.is_empty() && owner.is_empty(),
+                    from_context: copy.from.is_empty(),
                     unpack: copy.add,
                     verb: verb.into(),
                 }),
