@@ -207,7 +207,11 @@ pub(crate) fn dispatch(context: &Context, words: &[String]) -> Outcome {
         )));
     };
     match words.get(1).map(String::as_str) {
-        None | Some("--help" | "-h") => {
+        None => {
+            eprint!("{}", help::of_group(group));
+            Ok(())
+        }
+        Some("--help" | "-h") => {
             print!("{}", help::of_group(group));
             Ok(())
         }

@@ -31,6 +31,8 @@ impl Context {
         }
         let of_environment = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let host = match hosts.first() {
+            // A bare name is a machine, as in Docker.
+            Some(host) if !host.contains("://") => format!("tcp://{host}"),
             Some(host) => (*host).to_owned(),
             None => of_environment("GANTRY_HOST")
                 .or_else(|| of_environment("DOCKER_HOST"))

@@ -13,8 +13,8 @@ use super::ignore::Ignore;
 /// What is sent, and how.
 #[derive(Debug, Default)]
 pub(crate) struct Context {
-    /// The directory.
-    pub(crate) root: PathBuf,
+    /// The directory, if there is one.
+    pub(crate) root: Option<PathBuf>,
     /// What of it is left out.
     pub(crate) ignore: Ignore,
     /// Files that are sent although they are left out: the Dockerfile and `.dockerignore`.
@@ -29,7 +29,9 @@ pub(crate) struct Context {
 /// A file could not be read, or the receiver is gone.
 pub(crate) fn write(context: &Context, out: &mut dyn Write) -> io::Result<()> {
     let mut sender = Sender { context, tar: Builder::new(out), links: HashMap::new() };
-    sender.directory(&context.root, "")?;
+    if let Some(root) = &context.root {
+        sender.directory(root, "")?;
+    }
     if let Some((name, bytes)) = &context.extra {
         let mut header = Header::new_gnu();
         header.set_mode(0o644);
@@ -169,7 +171,7 @@ mod tests {
         fs::hard_link(root.join("sub/a"), root.join("sub/z")).unwrap();
         symlink("a", root.join("sub/s")).unwrap();
         let context = Context {
-            root: root.clone(),
+            root: Some(root.clone()),
             ignore: Ignore::parse("*.log\nsub/out\nDockerfile"),
             always: vec!["Dockerfile".into()],
             extra: Some((".dockerfile.1".into(), b"x".to_vec())),

@@ -26,6 +26,11 @@ fn text(row: &Row, field: &str) -> String {
     }
 }
 
+/// `{{.Label "x"}}` is a method in Docker; here it is a look-up in a field that no other form shows.
+fn prepared(template: &str) -> String {
+    unescape(template).replace(".Label \"", "index .LabelsMap \"")
+}
+
 /// Renders a list. `format` is `--format`'s value, `columns` the default table's fields.
 ///
 /// # Errors
@@ -37,10 +42,10 @@ pub(crate) fn render(kind: &Kind, columns: &[&str], rows: &[Row], format: &str) 
         _ => match format.strip_prefix("table ") {
             Some(template) => template_table(kind, template, rows),
             None => {
-                let format = Format::new(&unescape(format), Over::Row)?;
+                let format = Format::new(&prepared(format), Over::Row)?;
                 let mut out = String::new();
                 for row in rows {
-                    out.push_str(&format.apply(&Value::Object(ordered(kind, row)))?);
+                    out.push_str(&format.apply(&Value::Object(sorted(row.iter())))?);
                     out.push('\n');
                 }
                 Ok(out)
@@ -49,15 +54,15 @@ pub(crate) fn render(kind: &Kind, columns: &[&str], rows: &[Row], format: &str) 
     }
 }
 
-/// A row's fields sorted by name, as a Go map is encoded.
-fn ordered(kind: &Kind, row: &Row) -> Row {
-    let mut fields: Vec<_> = row.iter().filter(|(name, _)| !kind.hidden.contains(&name.as_str())).collect();
+/// Fields sorted by name, as a Go map is encoded.
+fn sorted<'a>(fields: impl Iterator<Item = (&'a String, &'a Value)>) -> Row {
+    let mut fields: Vec<_> = fields.collect();
     fields.sort_by_key(|(name, _)| *name);
     fields.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn json_row(kind: &Kind, row: &Row) -> String {
-    Value::Object(ordered(kind, row)).to_string()
+    Value::Object(sorted(row.iter().filter(|(name, _)| !kind.hidden.contains(&name.as_str())))).to_string()
 }
 
 fn default_table(kind: &Kind, columns: &[&str], rows: &[Row]) -> String {
@@ -73,7 +78,7 @@ fn default_table(kind: &Kind, columns: &[&str], rows: &[Row]) -> String {
 }
 
 fn template_table(kind: &Kind, template: &str, rows: &[Row]) -> Outcome<String> {
-    let format = Format::new(&unescape(template), Over::Row)?;
+    let format = Format::new(&prepared(template), Over::Row)?;
     let headings: Row = kind.headings.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
     let mut lines = vec![format.apply(&Value::Object(headings))?];
     for row in rows {

@@ -118,7 +118,6 @@ impl Format {
     }
 
     fn template(&self, originals: &Arc<Originals>) -> Result<gotmpl::Template, TemplateError> {
-        let missing = if self.over == Over::Document { MissingKey::Error } else { MissingKey::Invalid };
         let (originals, escape) = (Arc::clone(originals), self.over == Over::Row);
         let text = |args: &[Go], at: usize| args.get(at).map_or_else(String::new, |value| value.to_string());
         let number = |args: &[Go], at: usize| {
@@ -126,7 +125,7 @@ impl Format {
         };
         let string = |text: String| Ok(Go::String(Arc::from(text)));
         gotmpl::Template::new("")
-            .missing_key(missing)
+            .missing_key(MissingKey::Error)
             .func("json", move |args| {
                 let value = args.first().map_or(Value::Null, |value| restore(value, &originals));
                 string(if escape { html_safe(&value.to_string()) } else { value.to_string() })
@@ -170,7 +169,26 @@ impl Format {
         let go = convert(value, "", &mut originals);
         let template =
             self.template(&Arc::new(originals)).map_err(|error| Failure::new(64, parsing_error(&error)))?;
-        template.execute_to_string(&go).map_err(|error| Failure::plain(execution_error(&error)))
+        template.execute_to_string(&go).map_err(|error| Failure::plain(self.execution_error(&error)))
+    }
+
+    /// Docker's text for a template that failed on a value.
+    fn execution_error(&self, error: &TemplateError) -> String {
+        let reason = match error {
+            TemplateError::MissingKey { key } => {
+                let column = self.source.find(&format!(".{key}")).unwrap_or(0);
+                let why = match self.over {
+                    Over::Document => format!("map has no entry for key {key:?}"),
+                    Over::Row => format!("can't evaluate field {key}"),
+                };
+                format!("template: :1:{column}: executing \"\" at <.{key}>: {why}")
+            }
+            other => format!("template: :1: executing \"\": {other}"),
+        };
+        match self.over {
+            Over::Document => format!("template parsing error: {reason}"),
+            Over::Row => format!("failed to execute template: {reason}"),
+        }
     }
 }
 
@@ -199,17 +217,6 @@ fn parsing_error(error: &TemplateError) -> String {
             format!("template parsing error: template: :1: function {name:?} not defined")
         }
         other => format!("template parsing error: template: :1: {other}"),
-    }
-}
-
-fn execution_error(error: &TemplateError) -> String {
-    match error {
-        TemplateError::MissingKey { key } => {
-            format!(
-                "template parsing error: template: :1: executing \"\" at <.{key}>: map has no entry for key {key:?}"
-            )
-        }
-        other => format!("template parsing error: template: :1: executing \"\": {other}"),
     }
 }
 
@@ -251,8 +258,12 @@ mod tests {
         check(
             "{{.Nope}}",
             Document,
-            "template parsing error: template: :1: executing \"\" at <.Nope>: map has no entry for key \"Nope\"",
+            "template parsing error: template: :1:2: executing \"\" at <.Nope>: map has no entry for key \"Nope\"",
         );
-        check("{{.Nope}}", Row, "<no value>");
+        check(
+            "{{.Nope}}",
+            Row,
+            "failed to execute template: template: :1:2: executing \"\" at <.Nope>: can't evaluate field Nope",
+        );
     }
 }

@@ -28,9 +28,9 @@ fn attach(context: &Context, flags: &Parsed) -> Outcome {
     let details = api.get(format!("/containers/{}/json", segment(&flags.args[0])))?;
     let state = &details["State"];
     for (field, holds, text) in [
-        ("Running", false, "cannot attach to a stopped container, start the container first"),
-        ("Paused", true, "cannot attach to a paused container, unpause the container first"),
-        ("Restarting", true, "cannot attach to a restarting container, wait until the container is running"),
+        ("Running", false, "You cannot attach to a stopped container, start it first"),
+        ("Paused", true, "You cannot attach to a paused container, unpause it first"),
+        ("Restarting", true, "You cannot attach to a restarting container, wait until it is running"),
     ] {
         if state[field].as_bool() == Some(holds) {
             return Err(Failure::plain(text));

@@ -251,7 +251,10 @@ fn source(place: &str, dockerfile: &str) -> Outcome<Source> {
         }
     };
     let always = vec![name.clone(), ".dockerignore".to_owned()];
-    Ok(Source::Files(Files { root, ignore, always, extra: extra.map(|bytes| (name.clone(), bytes)) }, name))
+    Ok(Source::Files(
+        Files { root: Some(root), ignore, always, extra: extra.map(|bytes| (name.clone(), bytes)) },
+        name,
+    ))
 }
 
 /// The Dockerfile's name within the context; its bytes too where it lies elsewhere.
@@ -299,16 +302,8 @@ fn from_stdin() -> Outcome<Source> {
         return Ok(Source::Archive(early));
     }
     io::stdin().read_to_end(&mut early)?;
-    let files =
-        Files { root: empty_directory()?, extra: Some(("Dockerfile".into(), early)), ..Files::default() };
+    let files = Files { extra: Some(("Dockerfile".into(), early)), ..Files::default() };
     Ok(Source::Files(files, "Dockerfile".into()))
-}
-
-/// A directory that has nothing in it, on every Linux.
-fn empty_directory() -> Outcome<std::path::PathBuf> {
-    let path = std::env::temp_dir().join(format!("gantry-empty-{}", std::process::id()));
-    fs::create_dir_all(&path)?;
-    Ok(path)
 }
 
 fn is_archive(start: &[u8]) -> bool {

@@ -27,8 +27,7 @@ pub(crate) static EVENTS: Command = Command {
         let mut request = Request::get("/events");
         for key in ["since", "until"] {
             if let Some(text) = flags.given_text(key) {
-                let time = units::timestamp(text)
-                    .map_err(|why| Failure::plain(format!("invalid value for \"{key}\": {why}")))?;
+                let time = units::timestamp(text).map_err(Failure::plain)?;
                 request = request.query(key, time);
             }
         }

@@ -18,6 +18,7 @@ use crate::show::table::{ellipsis, short_id};
 use crate::show::units::{ago, civil, go_time, human_size, human_size4};
 use crate::spec::env::describe;
 use crate::terminal;
+use gantry_client::api::model::Reference;
 
 /// `images`.
 pub(crate) static IMAGES: Command = Command {
@@ -174,6 +175,18 @@ static HISTORY_ROWS: rows::Kind = rows::Kind {
     hidden: &[],
 };
 
+static HISTORY_ROWS_EXACT: rows::Kind = rows::Kind {
+    headings: &[
+        ("ID", "IMAGE"),
+        ("CreatedSince", "CREATED AT"),
+        ("CreatedAt", "CREATED AT"),
+        ("CreatedBy", "CREATED BY"),
+        ("Size", "SIZE"),
+        ("Comment", "COMMENT"),
+    ],
+    hidden: &[],
+};
+
 fn history(context: &Context, flags: &Parsed) -> Outcome {
     let steps = context.api()?.get(format!("/images/{}/history", segment(&flags.args[0])))?;
     let (full, human) = (flags.is("no-trunc"), flags.is("human"));
@@ -209,8 +222,9 @@ fn history(context: &Context, flags: &Parsed) -> Outcome {
         }
         return Ok(());
     }
+    let kind = if human { &HISTORY_ROWS } else { &HISTORY_ROWS_EXACT };
     let columns = ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"];
-    print!("{}", rows::render(&HISTORY_ROWS, &columns, &rows, flags.text("format"))?);
+    print!("{}", rows::render(kind, &columns, &rows, flags.text("format"))?);
     Ok(())
 }
 
@@ -274,9 +288,9 @@ pub(crate) static TAG: Command = Command {
     run: |context, flags| {
         let (source, target) = (&flags.args[0], &flags.args[1]);
         let (name, tag) = split_tag(target);
-        if name.is_empty() || name.contains('@') {
+        if let Err(why) = Reference::parse_normalized(target) {
             return Err(Failure::plain(format!(
-                "error parsing reference: {target:?} is not a valid repository/tag: invalid reference format"
+                "Error parsing reference: {target:?} is not a valid repository/tag: {why}"
             )));
         }
         let request =

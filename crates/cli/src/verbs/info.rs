@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Kind, Order, Parsed, both};
 use crate::show::template::{Format, Over, unescape};
-use crate::show::units::binary_size;
+use crate::show::units::{self, binary_size};
 
 /// The commit that this was built from, if the build said it.
 pub(crate) const BUILD: &str = match option_env!("GANTRY_COMMIT") {
@@ -105,7 +105,7 @@ fn version_text(all: &Value) -> String {
             );
             line("Go version:", &text(&details["GoVersion"]));
             line("Git commit:", &text(&details["GitCommit"]));
-            line("Built:", &text(&details["BuildTime"]));
+            line("Built:", &build_time(&text(&details["BuildTime"])));
             line("OS/Arch:", &format!("{}/{}", text(&details["Os"]), text(&details["Arch"])));
             line("Experimental:", &text(&details["Experimental"]));
         } else {
@@ -113,6 +113,21 @@ fn version_text(all: &Value) -> String {
         }
     }
     out
+}
+
+/// A build's time as C's `asctime` has it; as it is where it is no time.
+fn build_time(text: &str) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let Some(seconds) = units::parse_time(text) else { return text.to_owned() };
+    let [year, month, day, hour, minute, second] = units::civil(seconds);
+    let place = |number: i64| usize::try_from(number).unwrap_or(0);
+    let weekday = DAYS[place(seconds.div_euclid(86_400).rem_euclid(7))];
+    format!(
+        "{weekday} {} {day:>2} {hour:02}:{minute:02}:{second:02} {year}",
+        MONTHS[place(month - 1).min(11)]
+    )
 }
 
 fn info(context: &Context, flags: &Parsed) -> Outcome {

@@ -273,7 +273,7 @@ fn each_unless(
         for (name, answer) in names.iter().zip(answers) {
             match answer {
                 Some(Ok(_)) => println!("{name}"),
-                Some(Err(error)) if ignore(&error) => {}
+                Some(Err(error)) if ignore(&error) => eprintln!("{error}"),
                 Some(Err(error)) => errors.push(error.to_string()),
                 None => errors.push(format!("the request for {name} was not made")),
             }

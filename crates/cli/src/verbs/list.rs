@@ -65,7 +65,7 @@ static CONTAINERS: rows::Kind = rows::Kind {
         ("Networks", "NETWORKS"),
         ("Platform", "PLATFORM"),
     ],
-    hidden: &[],
+    hidden: &["LabelsMap"],
 };
 
 fn ps(context: &Context, flags: &Parsed) -> Outcome {
@@ -156,6 +156,7 @@ fn row(container: &Value, full: bool) -> Row {
         ("LocalVolumes", json!(volumes.to_string())),
         ("Networks", json!(networks.join(","))),
         ("Platform", Value::Null),
+        ("LabelsMap", container["Labels"].clone()),
     ];
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

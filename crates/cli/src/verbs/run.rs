@@ -92,7 +92,7 @@ fn run(context: &Context, flags: &Parsed) -> Outcome {
     }
     let keys = session::detach_keys(flags.text("detach-keys"));
     let api = context.api()?;
-    let id = create(api, flags, body).map_err(|failure| explain("run", failure.text))?;
+    let id = create(api, flags, body).map_err(|failure| not_started(&failure.text))?;
     let start = Request::post(format!("/containers/{id}/start"));
     if !(stdin || stdout || stderr) {
         api.ask(start).map_err(|error| not_started(&error.to_string()))?;
@@ -112,6 +112,9 @@ fn run(context: &Context, flags: &Parsed) -> Outcome {
         if wanted {
             attach = attach.query(stream, "1");
         }
+    }
+    if let Some(keys) = flags.given_text("detach-keys") {
+        attach = attach.query("detachKeys", keys);
     }
     let hijacked = api.hijack(attach).map_err(|error| explain("run", error.to_string()))?;
     let exit = api
