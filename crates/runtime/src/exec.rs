@@ -1,11 +1,16 @@
 //! Starting a further process in a running container.
 
 use std::collections::HashMap;
+use std::os::fd::AsFd;
 
+use gantry_sys::ns::Kinds;
 use oci_spec::runtime::LinuxSeccomp;
 
 use crate::cgroup::Cgroup;
-use crate::launch::{Created, Stdio, Supervise};
+use crate::init::plan;
+use crate::init::{self, ExecPlan};
+use crate::launch::spawn::Spawn;
+use crate::launch::{self, Created, Stdio, Supervise};
 use crate::{LaunchError, Process};
 
 /// Everything that makes a further process in a container.
@@ -33,6 +38,26 @@ pub struct Exec<'a> {
 /// # Errors
 /// As [`crate::launch::create`].
 pub fn exec(exec: Exec<'_>) -> Result<Created, LaunchError> {
-    let _ = exec;
-    unimplemented!()
+    let program = plan::program(exec.process, exec.annotations, exec.seccomp, &[], &exec.stdio)?;
+    let birth = exec.cgroup.map(Cgroup::birth).transpose().map_err(|error| launch::cgroup_error(&error))?;
+    let kinds =
+        [Kinds::NET, Kinds::IPC, Kinds::UTS, Kinds::CGROUP].into_iter().fold(Kinds::MOUNT, Kinds::and);
+    let entered = ExecPlan {
+        target: exec.target.as_fd(),
+        kinds,
+        cgroup_tasks: launch::tasks(birth.as_ref()),
+    };
+    let streams = launch::streams(exec.stdio);
+    let mut supplies = Some(launch::supplies(&program, 0));
+    let spawn = Spawn {
+        kinds: Kinds::NONE,
+        cgroup: launch::directory(birth.as_ref()),
+        pid_namespace: Some(exec.target.as_fd()),
+        program: &program,
+        supervise: exec.supervise,
+    };
+    launch::spawn::spawn(&spawn, &mut |stage| match supplies.take() {
+        Some(supplies) => init::exec(&entered, &streams, stage, supplies),
+        None => 125,
+    })
 }

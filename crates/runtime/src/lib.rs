@@ -28,6 +28,7 @@
 pub mod cgroup;
 pub mod error;
 pub mod exec;
+mod init;
 pub mod launch;
 pub mod process;
 pub mod sandbox;

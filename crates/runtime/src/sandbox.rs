@@ -1,6 +1,10 @@
 //! A sandbox's namespaces, made by a short-lived thread and held as descriptors.
 
+use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
+
+use gantry_sys::ns::{self, Kinds};
 
 /// Host and domain name of a new UTS namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -60,6 +64,44 @@ impl SandboxError {
 /// # Errors
 /// [`SandboxError`]; nothing remains then.
 pub fn create(spec: &SandboxSpec) -> Result<Namespaces, SandboxError> {
-    let _ = spec;
-    unimplemented!()
+    let failed = |source| SandboxError::Step { step: "starting a thread", source };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("sandbox".into())
+            .stack_size(64 << 10)
+            .spawn_scoped(scope, || in_thread(spec))
+            .map_err(failed)?;
+        thread.join().unwrap_or_else(|_| Err(failed(io::Error::other("the thread panicked"))))
+    })
+}
+
+fn in_thread(spec: &SandboxSpec) -> Result<Namespaces, SandboxError> {
+    let step = |step| move |source: io::Error| SandboxError::Step { step, source };
+    let wanted = [(spec.net, Kinds::NET), (spec.ipc, Kinds::IPC), (spec.uts.is_some(), Kinds::UTS)];
+    let kinds = wanted.iter().filter(|(want, _)| *want).fold(Kinds::NONE, |all, (_, kind)| all.and(*kind));
+    if !kinds.is_empty() {
+        ns::unshare(kinds).map_err(io::Error::from_raw_os_error).map_err(step("unshare"))?;
+    }
+    if let Some(names) = &spec.uts {
+        if !names.hostname.is_empty() {
+            rustix::system::sethostname(names.hostname.as_bytes())
+                .map_err(|error| step("sethostname")(error.into()))?;
+        }
+        if !names.domainname.is_empty() {
+            rustix::system::setdomainname(names.domainname.as_bytes())
+                .map_err(|error| step("setdomainname")(error.into()))?;
+        }
+    }
+    if spec.net {
+        ns::loopback_up().map_err(step("loopback"))?;
+    }
+    let open = |want: bool, path: &str| {
+        let file = want.then(|| File::open(path)).transpose().map_err(step("opening a namespace"))?;
+        Ok(file.map(OwnedFd::from))
+    };
+    Ok(Namespaces {
+        net: open(spec.net, "/proc/thread-self/ns/net")?,
+        ipc: open(spec.ipc, "/proc/thread-self/ns/ipc")?,
+        uts: open(spec.uts.is_some(), "/proc/thread-self/ns/uts")?,
+    })
 }

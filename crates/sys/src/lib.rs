@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod caps;
 pub mod mount;
 pub mod netlink;
@@ -13,6 +14,7 @@ pub mod netlink_route;
 pub mod nft;
 pub mod nft_conntrack;
 pub mod nft_expression;
+pub mod nft_legacy;
 pub mod ns;
 pub mod pidfd;
 pub mod process;

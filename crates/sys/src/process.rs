@@ -290,6 +290,13 @@ pub fn place_fd(fd: BorrowedFd<'_>, to: i32) -> Result<(), i32> {
     check(unsafe { libc::dup3(fd.as_raw_fd(), to, 0) }.into())
 }
 
+/// Descriptors 0, 1 and 2. In a child before `execve` they are the program's to be.
+#[must_use]
+pub fn standard_streams() -> [BorrowedFd<'static>; 3] {
+    // SAFETY: these numbers are never closed for good; where nothing is open, system calls say so.
+    [0, 1, 2].map(|number| unsafe { BorrowedFd::borrow_raw(number) })
+}
+
 /// A copy of `fd` at a number of at least `minimum`, closed by `execve`.
 ///
 /// # Errors

@@ -46,6 +46,12 @@ impl Names {
         self.starts.iter().map(|&(start, kind)| (name_at(&self.bytes, start), kind))
     }
 
+    /// The name and type at a place in the order.
+    #[must_use]
+    pub fn get(&self, at: usize) -> Option<(&CStr, FileType)> {
+        self.starts.get(at).map(|&(start, kind)| (name_at(&self.bytes, start), kind))
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,8 +1,23 @@
 //! Control groups, v1, hybrid and v2 behind one trait.
+//!
+//! A hybrid host is v1 here: all controllers that matter are in hierarchies of their own, and the unified
+//! one beside them is left alone.
 
+mod devices;
+mod file;
+mod layout;
+mod v1;
+mod v2;
+
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use oci_spec::runtime::LinuxResources;
+use rustix::process::{Pid, Signal};
+
+use crate::cgroup::file::Directory;
+pub(crate) use crate::cgroup::file::below as path_below;
 
 /// Which hierarchies the host has, from its mount table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,13 +139,40 @@ pub struct BlkioEntry {
 /// # Errors
 /// [`CgroupError::NotMounted`], or the mount table could not be read.
 pub fn detect() -> Result<Layout, CgroupError> {
-    unimplemented!()
+    layout::detect()
+}
+
+/// What a version does in its own way.
+trait Backend: std::fmt::Debug + Send + Sync {
+    fn create(&self) -> Result<(), CgroupError>;
+    fn apply(&self, resources: &LinuxResources, warnings: &mut Vec<String>) -> Result<(), CgroupError>;
+    fn birth(&self) -> Result<Birth, CgroupError>;
+    fn attach(&self, pid: i32) -> Result<(), CgroupError>;
+    fn procs(&self) -> Result<Vec<i32>, CgroupError>;
+    fn kill_all(&self) -> Result<(), CgroupError>;
+    fn freeze(&self) -> Result<(), CgroupError>;
+    fn thaw(&self) -> Result<(), CgroupError>;
+    fn oom_kill_count(&self) -> Result<u64, CgroupError>;
+    fn stats(&self) -> Result<Stats, CgroupError>;
+    fn directories(&self) -> Vec<&Directory>;
+}
+
+/// How a process gets into the cgroup while it is made.
+#[derive(Debug)]
+pub(crate) enum Birth {
+    /// v2: born in this directory.
+    Directory(OwnedFd),
+    /// v1: it writes `0` to each of these `tasks` files.
+    Tasks(Vec<OwnedFd>),
 }
 
 /// One cgroup in every hierarchy. Dropping it leaves the kernel's alone.
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
+    layout: Layout,
+    backend: Box<dyn Backend>,
+    warnings: Vec<String>,
 }
 
 impl Cgroup {
@@ -145,15 +187,28 @@ impl Cgroup {
         path: &Path,
         resources: Option<&LinuxResources>,
     ) -> Result<Self, CgroupError> {
-        let _ = (layout, path, resources);
-        unimplemented!()
+        let mut cgroup = Self::open(layout, path);
+        let made = cgroup.backend.create().and_then(|()| resources.map_or(Ok(()), |limits| cgroup.update(limits)));
+        match made {
+            Ok(()) => Ok(cgroup),
+            Err(error) => {
+                for directory in cgroup.backend.directories() {
+                    // Whatever else fails here, the first error is the one to tell.
+                    let _ = directory.remove();
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Takes up an existing cgroup, as after a restart of the caller; makes nothing.
     #[must_use]
     pub fn open(layout: &Layout, path: &Path) -> Self {
-        let _ = layout;
-        Self { path: path.into() }
+        let backend: Box<dyn Backend> = match (layout.version, &layout.unified) {
+            (Version::V2, Some(mount)) => Box::new(v2::V2::new(mount, path)),
+            _ => Box::new(v1::V1::new(layout, path)),
+        };
+        Self { path: path.into(), layout: layout.clone(), backend, warnings: Vec::new() }
     }
 
     /// Its path within each hierarchy.
@@ -162,19 +217,38 @@ impl Cgroup {
         &self.path
     }
 
+    /// The host's hierarchies.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// What `create` or `update` had to leave out, as sentences.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
-        &[]
+        &self.warnings
+    }
+
+    /// Opens what a process that is being made needs to get in.
+    pub(crate) fn birth(&self) -> Result<Birth, CgroupError> {
+        self.backend.birth()
+    }
+
+    /// Whether it exists, in the hierarchy that counts processes.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.backend.directories().iter().any(|directory| directory.0.is_dir())
     }
 
     /// Moves a process into it.
     ///
+    /// On v1 this waits for the kernel, about 10 ms after idling. A process that is being made by
+    /// [`crate::launch::create`] gets in without.
+    ///
     /// # Errors
     /// The kernel's refusal.
     pub fn attach(&self, pid: i32) -> Result<(), CgroupError> {
-        let _ = pid;
-        unimplemented!()
+        self.backend.attach(pid)
     }
 
     /// The processes in it and below it.
@@ -182,15 +256,15 @@ impl Cgroup {
     /// # Errors
     /// The kernel's refusal; a missing cgroup has no processes.
     pub fn procs(&self) -> Result<Vec<i32>, CgroupError> {
-        unimplemented!()
+        self.backend.procs()
     }
 
-    /// Kills every process in it and below it, thawing it if it is frozen; does not wait for them.
+    /// Kills every process in it and below it, thawing it if it is frozen; does not wait for their end.
     ///
     /// # Errors
     /// The kernel's refusal.
     pub fn kill_all(&self) -> Result<(), CgroupError> {
-        unimplemented!()
+        self.backend.kill_all()
     }
 
     /// Freezes every process in it, and waits until they are.
@@ -198,7 +272,7 @@ impl Cgroup {
     /// # Errors
     /// The kernel's refusal, or they were not frozen within two seconds (thawed again then).
     pub fn freeze(&self) -> Result<(), CgroupError> {
-        unimplemented!()
+        self.backend.freeze()
     }
 
     /// Lets them run again.
@@ -206,7 +280,7 @@ impl Cgroup {
     /// # Errors
     /// The kernel's refusal.
     pub fn thaw(&self) -> Result<(), CgroupError> {
-        unimplemented!()
+        self.backend.thaw()
     }
 
     /// How many processes the kernel killed for want of memory so far. Read it before [`Self::remove`].
@@ -214,7 +288,7 @@ impl Cgroup {
     /// # Errors
     /// The kernel's refusal.
     pub fn oom_kill_count(&self) -> Result<u64, CgroupError> {
-        unimplemented!()
+        self.backend.oom_kill_count()
     }
 
     /// Its figures.
@@ -222,7 +296,7 @@ impl Cgroup {
     /// # Errors
     /// The kernel's refusal.
     pub fn stats(&self) -> Result<Stats, CgroupError> {
-        unimplemented!()
+        self.backend.stats()
     }
 
     /// Changes limits; what `resources` does not mention stays.
@@ -230,16 +304,65 @@ impl Cgroup {
     /// # Errors
     /// The kernel's refusal; limits set before it stay.
     pub fn update(&mut self, resources: &LinuxResources) -> Result<(), CgroupError> {
-        let _ = resources;
-        unimplemented!()
+        self.backend.apply(resources, &mut self.warnings)
     }
 
-    /// Removes it, and cgroups made below it, from every hierarchy. One that is gone counts as removed.
-    /// Retries for up to a second while its last processes are vanishing.
+    /// Removes it, and cgroups made below it, from every hierarchy. One that is gone counts as removed; its
+    /// parents stay. Retries for up to a second while its last processes are vanishing.
     ///
     /// # Errors
     /// The first refusal, after all hierarchies were tried.
     pub fn remove(&self) -> Result<(), CgroupError> {
-        unimplemented!()
+        let mut first = None;
+        let deadline = Instant::now() + Duration::from_secs(1);
+        for directory in self.backend.directories() {
+            let mut pause = Duration::from_micros(200);
+            let result = loop {
+                match directory.remove() {
+                    Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                        std::thread::sleep(pause);
+                        pause = (pause * 2).min(Duration::from_millis(20));
+                    }
+                    result => break result,
+                }
+            };
+            if let Err(source) = result {
+                let error = CgroupError::Io { action: "removing", path: directory.0.clone(), source };
+                first.get_or_insert(error);
+            }
+        }
+        first.map_or(Ok(()), Err)
     }
+}
+
+/// Kills until nobody new turns up; a process that forks while it is killed has children to be found next.
+fn kill_processes(procs: &dyn Fn() -> Result<Vec<i32>, CgroupError>) -> Result<(), CgroupError> {
+    let mut known: Vec<i32> = Vec::new();
+    for _ in 0..100 {
+        let mut fresh = procs()?;
+        fresh.retain(|pid| !known.contains(pid));
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        for pid in fresh.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+            // Gone already is as good.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        known.append(&mut fresh);
+    }
+    Ok(())
+}
+
+/// Waits until it holds; tells whether it did in time.
+fn until(limit: Duration, holds: &dyn Fn() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    let mut pause = Duration::from_micros(100);
+    while !holds() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(10));
+    }
+    true
 }

@@ -1,14 +1,28 @@
 //! Making a container's first process: [`create`] sets everything up and stops right before
 //! `execve`; [`Created::start`] lets it go.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+mod cgroup_view;
+mod namespaces;
+pub(crate) mod spawn;
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use gantry_model::mount::RootMount;
+use gantry_sys::ns::Kinds;
+use gantry_sys::process::StringArray;
 use oci_spec::runtime::Spec;
 
-use crate::cgroup::Cgroup;
-use crate::{LaunchError, Process};
+use crate::cgroup::{Birth, Cgroup};
+use crate::init::cgroup_mount::CgroupMounts;
+use crate::init::identity::Room;
+use crate::init::mount_plan::What;
+use crate::init::plan::{self, ProgramPlan, c_string, invalid};
+use crate::init::{self, ContainerPlan, Streams, Supplies};
+use crate::launch::namespaces::Namespaces;
+use crate::launch::spawn::{Control, Spawn};
+use crate::{LaunchError, Process, Reason};
 
 /// Existing namespaces to enter. What is `None` here and listed in the specification without a
 /// path is made new; what the specification does not list stays the caller's.
@@ -55,11 +69,12 @@ pub enum Stdio {
 pub enum Supervise<'a> {
     /// The calling thread's end kills it (`PR_SET_PDEATHSIG`), so call from the main thread.
     Child,
-    /// It lives on. It waits for its start at this FIFO (see [`start_detached`]), so that another
-    /// process can start it.
+    /// It lives on, but is started by its maker.
+    Unbound,
+    /// It lives on and can be started by another process (see [`start_detached`]).
     Detached {
-        /// An existing FIFO.
-        fifo: &'a Path,
+        /// An existing directory, in which two FIFOs are made: `start` and `report`.
+        dir: &'a Path,
     },
 }
 
@@ -92,7 +107,7 @@ pub struct Created {
     pub terminal: Option<OwnedFd>,
     /// What had to be left out or lowered (such as a limit that may not be raised), as sentences.
     pub warnings: Vec<String>,
-    pub(crate) control: Option<OwnedFd>,
+    pub(crate) control: Control,
 }
 
 /// Makes the process and sets everything up, up to the point right before `execve`.
@@ -103,17 +118,106 @@ pub struct Created {
 /// [`LaunchError`] in runc's words; the process is gone and reaped then, the cgroup is left to its
 /// owner. An unknown program or user is found here, not at start.
 pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
-    let _ = launch;
-    unimplemented!()
+    let spec = launch.spec;
+    let linux = spec.linux().as_ref();
+    let process = spec.process().as_ref().ok_or_else(|| invalid("process property must be set".into()))?;
+    let no_annotations = HashMap::new();
+    let annotations = spec.annotations().as_ref().unwrap_or(&no_annotations);
+    let profile = linux.and_then(|linux| linux.seccomp().as_ref());
+    let prefix: &[&str] = if launch.init.is_some() { &["/sbin/docker-init", "--"] } else { &[] };
+    let mut program = plan::program(process, annotations, profile, prefix, &launch.stdio)?;
+    program.personality = linux.and_then(personality);
+
+    let namespaces = Namespaces::plan(linux, &launch.namespaces)?;
+    let birth = launch.cgroup.map(Cgroup::birth).transpose().map_err(|error| cgroup_error(&error))?;
+    let own_uts = namespaces.clone.contains(Kinds::UTS);
+    let name = |name: &Option<String>| {
+        let name = name.as_ref().filter(|name| own_uts && !name.is_empty());
+        name.map(|name| c_string(name.as_bytes())).transpose()
+    };
+    let root = plan::root(spec, launch.root, launch.init)?;
+    let shows_cgroups = root.mounts.iter().any(|mount| mount.what == What::Cgroup);
+    let private = namespaces.unshare.contains(Kinds::CGROUP) || launch.namespaces.cgroup.is_some();
+    let container = ContainerPlan {
+        enter: namespaces.enter(&launch.namespaces),
+        unshare: namespaces.unshare,
+        cgroup_tasks: tasks(birth.as_ref()),
+        loopback: namespaces.clone.contains(Kinds::NET),
+        hostname: name(spec.hostname())?,
+        domainname: name(spec.domainname())?,
+        sysctls: plan::sysctls(linux)?,
+        cgroups: if shows_cgroups {
+            cgroup_view::plan(launch.cgroup, private)?
+        } else {
+            CgroupMounts::default()
+        },
+        root,
+    };
+    let streams = streams(launch.stdio);
+    let mut supplies = Some(supplies(&program, container.root.mounts.len()));
+    let spawn = Spawn {
+        kinds: namespaces.clone,
+        cgroup: directory(birth.as_ref()),
+        pid_namespace: namespaces.pid(&launch.namespaces),
+        program: &program,
+        supervise: launch.supervise,
+    };
+    spawn::spawn(&spawn, &mut |stage| match supplies.take() {
+        Some(supplies) => init::container(&container, &streams, stage, supplies),
+        None => 125,
+    })
+}
+
+/// What a child uses up, with room for all that it may add.
+pub(crate) fn supplies(program: &ProgramPlan, mounts: usize) -> Supplies<'_> {
+    let mut args = StringArray::with_capacity(program.args.len());
+    program.args.iter().for_each(|arg| args.push(arg));
+    let mut env = StringArray::with_capacity(program.env.len() + 1);
+    program.env.iter().for_each(|entry| env.push(entry));
+    Supplies { sources: Vec::with_capacity(mounts), room: Room::new(), args, env }
+}
+
+pub(crate) fn streams(stdio: Stdio) -> Streams {
+    match stdio {
+        Stdio::Fds { stdin, stdout, stderr } => Streams::Fds([stdin, stdout, stderr]),
+        Stdio::Terminal { rows, cols } => Streams::Terminal(rows, cols),
+    }
+}
+
+pub(crate) fn tasks(birth: Option<&Birth>) -> &[OwnedFd] {
+    match birth {
+        Some(Birth::Tasks(files)) => files,
+        _ => &[],
+    }
+}
+
+pub(crate) fn directory(birth: Option<&Birth>) -> Option<BorrowedFd<'_>> {
+    match birth {
+        Some(Birth::Directory(directory)) => Some(directory.as_fd()),
+        _ => None,
+    }
+}
+
+pub(crate) fn cgroup_error(error: &crate::cgroup::CgroupError) -> LaunchError {
+    let source = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+    LaunchError::new(Reason::Setup, format!("unable to apply cgroup configuration: {error}{source}"))
+}
+
+fn personality(linux: &oci_spec::runtime::Linux) -> Option<u64> {
+    use oci_spec::runtime::LinuxPersonalityDomain as Domain;
+    linux.personality().as_ref().map(|personality| match personality.domain() {
+        Domain::PerLinux => 0,
+        Domain::PerLinux32 => 8,
+    })
 }
 
 impl Created {
-    /// Lets the process execute its program and waits until it has.
+    /// Lets the process execute its program and waits until it has. Take [`Self::terminal`] before.
     ///
     /// # Errors
-    /// What `execve` said, as [`crate::Reason::ExecFailed`]; the process is gone and reaped then.
+    /// What `execve` said, as [`Reason::ExecFailed`]; the process is gone and reaped then.
     pub fn start(self) -> Result<Process, LaunchError> {
-        unimplemented!()
+        spawn::start(self.process, self.control)
     }
 }
 
@@ -121,7 +225,6 @@ impl Created {
 ///
 /// # Errors
 /// As [`Created::start`], and if the process has ended.
-pub fn start_detached(fifo: &Path) -> Result<(), LaunchError> {
-    let _ = fifo;
-    unimplemented!()
+pub fn start_detached(dir: &Path) -> Result<(), LaunchError> {
+    spawn::start_by_fifos(dir)
 }
