@@ -176,7 +176,8 @@ pub enum Request {
     /// kills it first (its `Exited` is then in the journal, and is not waited for by anybody).
     /// Unacknowledged records are dropped with it. `shim.sock` and `journal` are unlinked before the
     /// answer [`Reply::Done`]; output that attached clients have not taken yet is still given to them
-    /// for up to ten seconds, without the daemon.
+    /// for up to ten seconds, without the daemon. The shim closes the connection right after its
+    /// answer, so an `Ack` sent meanwhile may fail while the answer is still there to be received.
     Shutdown(Shutdown),
 }
 
