@@ -2,11 +2,14 @@
 //! some process has is an error before anything starts. They are never read; the kernel translates addresses
 //! before a socket is looked for. All binds of host addresses go through here.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use gantry_model::ErrorKind;
 use gantry_model::container::Protocol;
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 /// Which host ports would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +46,7 @@ pub struct BoundPort {
 /// Gives out host ports. One for each daemon: it remembers where it stopped, nothing else.
 #[derive(Debug, Default)]
 pub struct PortAllocator {
-    last: std::sync::atomic::AtomicU32,
+    next: AtomicU32,
 }
 
 impl PortAllocator {
@@ -59,20 +62,92 @@ impl PortAllocator {
     /// [`BindError`] of the last port tried; nothing is held then.
     pub fn bind(
         &self,
-        _addresses: &[IpAddr],
-        _choice: PortChoice,
-        _protocol: Protocol,
+        addresses: &[IpAddr],
+        choice: PortChoice,
+        protocol: Protocol,
     ) -> Result<BoundPort, BindError> {
-        unimplemented!()
+        let (first, last) = match choice {
+            PortChoice::Any => local_port_range(),
+            PortChoice::Range { first, last } => (first, last.max(first)),
+        };
+        let count = u32::from(last - first) + 1;
+        // Taking one step for each port tried keeps concurrent callers apart.
+        let mut refusal = BindError::Exhausted;
+        for step in 0..count {
+            let at = match choice {
+                PortChoice::Any => self.next.fetch_add(1, Ordering::Relaxed) % count,
+                PortChoice::Range { .. } => step,
+            };
+            let port = first + u16::try_from(at).expect("an offset within a range of ports");
+            match bind_all(addresses, port, protocol) {
+                Ok(sockets) => return Ok(BoundPort { port, sockets }),
+                Err(error @ BindError::InUse { .. }) => refusal = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(if count == 1 { refusal } else { BindError::Exhausted })
+    }
+}
+
+fn bind_all(addresses: &[IpAddr], port: u16, protocol: Protocol) -> Result<Vec<OwnedFd>, BindError> {
+    addresses.iter().map(|address| bind(*address, port, protocol)).collect()
+}
+
+/// The kernel's range for short-lived ports, read anew because it may be changed.
+fn local_port_range() -> (u16, u16) {
+    const DEFAULT: (u16, u16) = (32768, 60999);
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut numbers = text.split_whitespace().map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(first)), Some(Ok(last))) if 0 < first && first <= last => (first, last),
+        _ => DEFAULT,
     }
 }
 
 /// Binds one address and port. For a port above 0 only.
 ///
+/// The socket takes the port for itself: no other can be bound to it, whatever options that one sets. It does not
+/// listen, so a connection that reaches it, because no rule led it elsewhere, is refused at once.
+///
 /// # Errors
 /// [`BindError`].
-pub fn bind(_address: IpAddr, _port: u16, _protocol: Protocol) -> Result<OwnedFd, BindError> {
-    unimplemented!()
+pub fn bind(address: IpAddr, port: u16, protocol: Protocol) -> Result<OwnedFd, BindError> {
+    hold(SocketAddr::new(address, port), protocol).map_err(|errno| {
+        let protocol = protocol.as_str();
+        if errno == Errno::ADDRINUSE {
+            BindError::InUse { address, port, protocol }
+        } else {
+            BindError::Refused { address, port, protocol, source: errno.into() }
+        }
+    })
+}
+
+fn hold(address: SocketAddr, protocol: Protocol) -> Result<OwnedFd, Errno> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let (kind, number) = match protocol {
+        Protocol::Tcp => (SocketType::STREAM, ipproto::TCP),
+        Protocol::Udp => (SocketType::DGRAM, ipproto::UDP),
+        Protocol::Sctp => (SocketType::STREAM, ipproto::SCTP),
+    };
+    let socket = net::socket_with(family, kind, SocketFlags::CLOEXEC, Some(number))?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    if protocol == Protocol::Tcp {
+        // Connections of an earlier holder may linger for a minute (TIME_WAIT); this option lets us bind all the
+        // same. It would also let others in who set it, unless one of the two has ever listened: so listen for
+        // a moment, stop, and take the option back.
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        net::bind(&socket, &address)?;
+        net::listen(&socket, 0)?;
+        net::shutdown(&socket, net::Shutdown::Read)?;
+        sockopt::set_socket_reuseaddr(&socket, false)?;
+    } else {
+        net::bind(&socket, &address)?;
+        // Datagrams that reach it are never read.
+        let _ = sockopt::set_socket_recv_buffer_size(&socket, 0);
+    }
+    Ok(socket)
 }
 
 /// Whether the host has IPv6 at all, so that `::` can be bound too.

@@ -1,9 +1,16 @@
 //! Bridges: one for each network with the `bridge` driver.
 
-use crate::Host;
-use crate::address::Ipv4Net;
-use crate::firewall::Warning;
 use gantry_model::ErrorKind;
+use gantry_sys::netlink;
+use gantry_sys::netlink_route::{Change, LinkRef, NewBridge, Route};
+
+use crate::Host;
+use crate::address::{Ipv4Net, MacAddress};
+use crate::firewall::{self, Warning};
+use crate::rules;
+
+/// What follows the identity in a bridge's alias; after it comes the network's id.
+pub(crate) const ALIAS_KIND: &str = "bridge";
 
 /// What a bridge is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,25 +59,142 @@ pub struct Bridge {
 /// exists. Idempotent; endpoints attached to it stay.
 ///
 /// # Errors
-/// [`BridgeError`]. A bridge that this call made is removed again; one that was there stays.
-pub fn ensure(_host: &Host, _spec: &BridgeSpec) -> Result<Bridge, BridgeError> {
-    unimplemented!()
+/// [`BridgeError`]. A link that this call made is removed again; one that was there stays.
+pub fn ensure(host: &Host, spec: &BridgeSpec) -> Result<Bridge, BridgeError> {
+    let (index, made) = ensure_link(host, spec)?;
+    let result = configure(host, spec, index);
+    if result.is_err() && made {
+        let _ = remove(host, &spec.name);
+    }
+    Ok(Bridge { index, warnings: result? })
+}
+
+fn ensure_link(host: &Host, spec: &BridgeSpec) -> Result<(u32, bool), BridgeError> {
+    let failed = |action| move |source| BridgeError::Kernel { action, name: spec.name.clone(), source };
+    let existing = route(host, &spec.name, |route| route.link(&spec.name))?.map_err(failed("look-up"))?;
+    if let Some(link) = existing {
+        if link.kind != "bridge" || !link.alias.starts_with(&alias(host, "")) {
+            return Err(BridgeError::Foreign { name: spec.name.clone() });
+        }
+        return Ok((link.index, false));
+    }
+    let mac = MacAddress::for_ipv4(spec.gateway.address()).0;
+    let index = route(host, &spec.name, |route| {
+        let mut changes = route.changes();
+        changes.add_bridge(&NewBridge { name: &spec.name, mac, mtu: spec.mtu });
+        route.apply(changes)?;
+        route.index_of(&spec.name)
+    })?
+    .map_err(failed("creation"))?;
+    Ok((index, true))
+}
+
+fn configure(host: &Host, spec: &BridgeSpec, index: u32) -> Result<Vec<Warning>, BridgeError> {
+    let failed = |action| move |source| BridgeError::Kernel { action, name: spec.name.clone(), source };
+    route(host, &spec.name, |route| {
+        let mut changes = route.changes();
+        for (address, prefix) in route.addresses(index)? {
+            if Ipv4Net::new(address, prefix) != Some(spec.gateway) {
+                changes.remove_address(index, address, prefix);
+            }
+        }
+        let gateway = spec.gateway;
+        changes.add_address(index, gateway.address(), gateway.prefix(), gateway.broadcast());
+        changes.change_link(
+            LinkRef::Index(index),
+            &Change {
+                up: Some(true),
+                alias: Some(&alias(host, &spec.owner)),
+                mtu: (spec.mtu > 0).then_some(spec.mtu),
+                ipv6_address: crate::bind::has_ipv6().then_some(false),
+                port: None,
+            },
+        );
+        route.apply(changes)
+    })?
+    .map_err(failed("configuration"))?;
+
+    let mut warnings = Vec::new();
+    write_sysctl(&format!("net/ipv4/conf/{}/route_localnet", spec.name), "1")?;
+    if !spec.traffic.internal && write_sysctl("net/ipv4/ip_forward", "1")? {
+        warnings.push(Warning {
+            name: "ip-forward-enabled",
+            text: "IPv4 forwarding was off and is now on for the whole host, because containers need it: the \
+                   host forwards between its other links too."
+                .into(),
+            remedy: String::new(),
+        });
+    }
+    let subnet = spec.gateway.network();
+    host.table()
+        .add_bridge(&spec.name, || rules::bridge_chains(&spec.name, subnet, spec.traffic))
+        .map_err(failed("writing the rules"))?;
+    match firewall::open_for(host, &spec.name) {
+        Ok(more) => warnings.extend(more),
+        Err(error) => warnings.push(firewall::unexamined(&spec.name, &error)),
+    }
+    Ok(warnings)
 }
 
 /// The address of the bridge with this name, if it is there: what an earlier daemon chose.
 ///
 /// # Errors
 /// [`BridgeError::Kernel`].
-pub fn address(_host: &Host, _name: &str) -> Result<Option<Ipv4Net>, BridgeError> {
-    unimplemented!()
+pub fn address(host: &Host, name: &str) -> Result<Option<Ipv4Net>, BridgeError> {
+    let found = route(host, name, |route| match route.link(name)? {
+        Some(link) => route.addresses(link.index),
+        None => Ok(Vec::new()),
+    })?;
+    let addresses = found
+        .map_err(|source| BridgeError::Kernel { action: "look-up", name: name.into(), source })?;
+    Ok(addresses.first().and_then(|(address, prefix)| Ipv4Net::new(*address, *prefix)))
 }
 
 /// Removes the bridge, its rules and its accepts in Docker's user chain. No bridge with this name: no error.
 ///
 /// # Errors
-/// [`BridgeError`]; what could be removed is.
-pub fn remove(_host: &Host, _name: &str) -> Result<(), BridgeError> {
-    unimplemented!()
+/// [`BridgeError`]; what could be removed is. A link that is not ours stays and is [`BridgeError::Foreign`].
+pub fn remove(host: &Host, name: &str) -> Result<(), BridgeError> {
+    let failed = |action| move |source| BridgeError::Kernel { action, name: name.into(), source };
+    let rules = host.table().remove_bridge(name).map_err(failed("removing the rules"));
+    let accepts = firewall::close_for(host, name).map_err(failed("removing the accepts"));
+    let link = route(host, name, |route| {
+        let Some(link) = route.link(name)? else { return Ok(None) };
+        if !link.alias.starts_with(&host.identity().alias_prefix()) {
+            return Ok(Some(link));
+        }
+        let mut changes = route.changes();
+        changes.remove_link(LinkRef::Index(link.index));
+        match route.apply(changes) {
+            Err(error) if !error.is_absent() => Err(error),
+            _ => Ok(None),
+        }
+    })?;
+    if link.map_err(failed("removal"))?.is_some() {
+        return Err(BridgeError::Foreign { name: name.into() });
+    }
+    rules.and(accepts)
+}
+
+fn alias(host: &Host, owner: &str) -> String {
+    format!("{}{ALIAS_KIND}:{owner}", host.identity().alias_prefix())
+}
+
+fn route<T>(host: &Host, name: &str, speak: impl FnOnce(&mut Route) -> T) -> Result<T, BridgeError> {
+    host.with_route(speak)
+        .map_err(|error| BridgeError::Kernel { action: "opening a socket", name: name.into(), source: error.into() })
+}
+
+/// Writes a kernel setting, if it is not so already. True if it was written.
+fn write_sysctl(key: &str, value: &str) -> Result<bool, BridgeError> {
+    let path = format!("/proc/sys/{key}");
+    if std::fs::read_to_string(&path).is_ok_and(|now| now.trim_end() == value) {
+        return Ok(false);
+    }
+    match std::fs::write(&path, value) {
+        Ok(()) => Ok(true),
+        Err(source) => Err(BridgeError::Sysctl { path, source }),
+    }
 }
 
 /// Why a bridge could not be made or removed.
@@ -100,7 +224,7 @@ pub enum BridgeError {
         name: String,
         /// What the kernel said.
         #[source]
-        source: std::io::Error,
+        source: netlink::Error,
     },
 }
 

@@ -1,11 +1,21 @@
 //! Endpoints: a network namespace's link to a bridge.
 
+use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 
+use gantry_model::ErrorKind;
+use gantry_sys::netlink;
+use gantry_sys::netlink_route::{BridgePort as Port, Change, LinkRef, NewPair, Route};
+use gantry_sys::ns::Kinds;
+
 use crate::Host;
 use crate::address::{Ipv4Net, MacAddress};
-use gantry_model::ErrorKind;
+
+/// What follows the identity in the alias of an endpoint's host's end; after it comes the sandbox's id.
+pub(crate) const ALIAS_KIND: &str = "endpoint";
+
+const EEXIST: i32 = 17;
 
 /// What an endpoint is to be.
 #[derive(Debug, Clone)]
@@ -57,8 +67,93 @@ pub struct Endpoint {
 ///
 /// # Errors
 /// [`AttachError`]; nothing of it is left then.
-pub fn attach(_host: &Host, _spec: &EndpointSpec<'_>) -> Result<Endpoint, AttachError> {
-    unimplemented!()
+pub fn attach(host: &Host, spec: &EndpointSpec<'_>) -> Result<Endpoint, AttachError> {
+    let name = || spec.port.name.to_owned();
+    let mut inside = open_inside(spec.namespace).map_err(|source| AttachError::Namespace { name: name(), source })?;
+    let result = attach_with(host, spec, &mut inside);
+    if let Err(AttachError::Kernel { .. }) = result {
+        let _ = detach(host, spec.port.name);
+    }
+    result
+}
+
+fn attach_with(host: &Host, spec: &EndpointSpec<'_>, inside: &mut Route) -> Result<Endpoint, AttachError> {
+    let failed = |action| move |source| AttachError::Kernel { action, name: spec.port.name.into(), source };
+    let host_index = match route(host, spec, |route| plug_in(host, route, spec))? {
+        // The link of a sandbox of the same id whose namespace the kernel has not yet taken down.
+        Err(error) if error.errno() == EEXIST => {
+            detach(host, spec.port.name)?;
+            route(host, spec, |route| plug_in(host, route, spec))?
+        }
+        result => result,
+    }
+    .map_err(failed("creation"))?;
+    let index = inside.index_of(spec.name).map_err(failed("look-up"))?;
+    let mut changes = inside.changes();
+    let address = spec.address;
+    changes.add_address(index, address.address(), address.prefix(), address.broadcast());
+    changes.change_link(LinkRef::Index(index), &Change { up: Some(true), ..Change::default() });
+    if let Some(gateway) = spec.gateway {
+        changes.add_default_route(index, gateway);
+    }
+    inside.apply(changes).map_err(failed("configuration"))?;
+    Ok(Endpoint { host_index, index })
+}
+
+/// Makes the pair and sets up the host's end. What can only be changed of a link that exists (alias, how the
+/// bridge treats the port) follows in a second message of the same system call.
+fn plug_in(host: &Host, route: &mut Route, spec: &EndpointSpec<'_>) -> Result<u32, netlink::Error> {
+    let mut changes = route.changes();
+    changes.add_pair(&NewPair {
+        name: spec.port.name,
+        master: spec.port.bridge,
+        peer_name: spec.name,
+        peer_namespace: spec.namespace,
+        peer_mac: spec.mac.0,
+        mtu: spec.mtu,
+    });
+    let alias = format!("{}{ALIAS_KIND}:{}", host.identity().alias_prefix(), spec.port.owner);
+    changes.change_link(
+        LinkRef::Name(spec.port.name),
+        &Change {
+            up: Some(true),
+            alias: Some(&alias),
+            mtu: None,
+            ipv6_address: crate::bind::has_ipv6().then_some(false),
+            // With bridge-nf-call-iptables, a translated packet is not routed but bridged, back out
+            // of its port if a container calls its own published port.
+            port: Some(Port { hairpin: true, isolated: !spec.port.between_containers }),
+        },
+    );
+    route.apply(changes)?;
+    route.index_of(spec.port.name)
+}
+
+/// A socket in the namespace, opened by a thread that enters it and ends: this thread, which may belong to a
+/// pool, never leaves the host's. New links there are to be without IPv6, which the thread sets too, before there
+/// are any.
+fn open_inside(namespace: BorrowedFd<'_>) -> io::Result<Route> {
+    const STACK_BYTES: usize = 64 * 1024;
+    let inside = move || {
+        gantry_sys::ns::enter(namespace, Kinds::NET).map_err(io::Error::from_raw_os_error)?;
+        match std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1") {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        Route::open()
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, inside)?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
+    })
+}
+
+fn route<T>(host: &Host, spec: &EndpointSpec<'_>, speak: impl FnOnce(&mut Route) -> T) -> Result<T, AttachError> {
+    host.with_route(speak).map_err(|error| AttachError::Kernel {
+        action: "opening a socket",
+        name: spec.port.name.into(),
+        source: error.into(),
+    })
 }
 
 /// Removes the endpoint whose host's end has this name, while its namespace lives on (`network disconnect`).
@@ -66,8 +161,17 @@ pub fn attach(_host: &Host, _spec: &EndpointSpec<'_>) -> Result<Endpoint, Attach
 ///
 /// # Errors
 /// [`AttachError::Kernel`].
-pub fn detach(_host: &Host, _host_name: &str) -> Result<(), AttachError> {
-    unimplemented!()
+pub fn detach(host: &Host, host_name: &str) -> Result<(), AttachError> {
+    let failed = |source| AttachError::Kernel { action: "removal", name: host_name.into(), source };
+    let removed = host.with_route(|route| {
+        let mut changes = route.changes();
+        changes.remove_link(LinkRef::Name(host_name));
+        route.apply(changes)
+    });
+    match removed.map_err(|error| failed(error.into()))? {
+        Err(error) if !error.is_absent() => Err(failed(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Why an endpoint could not be made or removed.
@@ -91,7 +195,7 @@ pub enum AttachError {
         name: String,
         /// What the kernel said.
         #[source]
-        source: std::io::Error,
+        source: netlink::Error,
     },
 }
 

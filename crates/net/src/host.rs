@@ -1,7 +1,12 @@
 //! The host as this daemon sees it: its identity, and the kernel sockets that calls share.
 
-use crate::identity::Identity;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use gantry_model::ErrorKind;
+use gantry_sys::netlink_route::Route;
+
+use crate::identity::Identity;
+use crate::table::Table;
 
 /// An open conversation with the kernel of one host. Shared by reference among threads; calls take turns
 /// only for as long as the kernel itself needs.
@@ -9,8 +14,13 @@ use gantry_model::ErrorKind;
 /// While it lives, the nft table is owned by it where the kernel can (Linux 6.9): `nft flush ruleset` skips
 /// the table and nobody else changes it. When it is dropped, or its process is killed, the table stays as it
 /// is, with all ports working, and the next `Host` of the same identity takes it over.
+///
+/// It speaks to the network namespace of the thread that opened it; its methods are to be called from threads
+/// in the same one.
 pub struct Host {
     identity: Identity,
+    table: Mutex<Table>,
+    idle: Mutex<Vec<Route>>,
 }
 
 impl Host {
@@ -18,15 +28,37 @@ impl Host {
     /// that needs it.
     ///
     /// # Errors
-    /// [`HostError`] where the kernel has no netlink for us (not root, not built in).
+    /// [`HostError`] where the kernel has no netlink for us (not built in, out of descriptors).
     pub fn open(identity: Identity) -> Result<Self, HostError> {
-        Ok(Self { identity })
+        let table = Table::open(identity.table_name())
+            .map_err(|source| HostError::Socket { protocol: "netfilter", source })?;
+        let route = Route::open().map_err(|source| HostError::Socket { protocol: "route", source })?;
+        Ok(Self { identity, table: Mutex::new(table), idle: Mutex::new(vec![route]) })
     }
 
     /// Whose things it makes.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Our table, for the length of one transaction. A panic of another holder left no half of
+    /// one: transactions are the kernel's.
+    pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives `speak` a socket for links that nobody else uses meanwhile.
+    pub(crate) fn with_route<T>(&self, speak: impl FnOnce(&mut Route) -> T) -> std::io::Result<T> {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = idle().pop();
+        let mut route = match taken {
+            Some(route) => route,
+            None => Route::open()?,
+        };
+        let result = speak(&mut route);
+        idle().push(route);
+        Ok(result)
     }
 }
 

@@ -37,6 +37,10 @@ pub mod ipam;
 pub mod owned;
 pub mod ports;
 
+mod flows;
+mod rules;
+mod table;
+
 pub use address::{Ipv4Net, MacAddress};
 pub use host::{Host, HostError};
 pub use identity::Identity;

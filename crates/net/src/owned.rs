@@ -1,7 +1,13 @@
 //! Everything of ours in the kernel, for `fsck`, sweeps and leak tests.
 
-use crate::Host;
+use std::fmt;
+
 use gantry_model::ErrorKind;
+use gantry_sys::netlink;
+use gantry_sys::netlink_route::{Link, Route};
+
+use crate::rules::{PUBLISHED, PUBLISHED_ON};
+use crate::{Host, bridge, endpoint, firewall};
 
 /// A thing of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,31 +42,98 @@ pub enum Owned {
     },
 }
 
+impl fmt::Display for Owned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bridge { name, .. } => write!(f, "bridge {name}"),
+            Self::Endpoint { name, .. } => write!(f, "endpoint {name}"),
+            Self::Table { name, ports } => write!(f, "nft table {name} with {ports} ports"),
+            Self::ForeignRule { chain, bridge } => write!(f, "accept for {bridge} in {chain}"),
+        }
+    }
+}
+
 /// All that carries our identity.
 ///
 /// # Errors
 /// [`OwnedError`].
-pub fn list(_host: &Host) -> Result<Vec<Owned>, OwnedError> {
-    unimplemented!()
+pub fn list(host: &Host) -> Result<Vec<Owned>, OwnedError> {
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |source| OwnedError::Kernel { action: "listing", what, source }
+    };
+    let links = host.with_route(Route::links).map_err(|error| failed("links")(error.into()))?;
+    let prefix = host.identity().alias_prefix();
+    let mut all: Vec<Owned> =
+        links.map_err(failed("links"))?.into_iter().filter_map(|link| of_link(&prefix, link)).collect();
+    for (bridge, _) in firewall::accepts(host).map_err(failed("accepts in Docker's chain"))? {
+        let rule = Owned::ForeignRule { chain: firewall::docker_chain(), bridge };
+        if !all.contains(&rule) {
+            all.push(rule);
+        }
+    }
+    let mut table = host.table();
+    if table.exists().map_err(failed("nft tables"))? {
+        let mut ports = 0;
+        for map in [PUBLISHED, PUBLISHED_ON] {
+            ports += table.all(map).map_err(failed("published ports"))?.len();
+        }
+        all.push(Owned::Table { name: table.name().into(), ports });
+    }
+    Ok(all)
+}
+
+fn of_link(prefix: &str, link: Link) -> Option<Owned> {
+    let (kind, owner) = link.alias.strip_prefix(prefix)?.split_once(':')?;
+    let (name, owner) = (link.name, owner.to_owned());
+    match kind {
+        bridge::ALIAS_KIND => Some(Owned::Bridge { name, owner }),
+        endpoint::ALIAS_KIND => Some(Owned::Endpoint { name, owner }),
+        _ => None,
+    }
 }
 
 /// Removes one thing. Absent already: no error. Removing a bridge also removes its rules.
 ///
 /// # Errors
 /// [`OwnedError`].
-pub fn remove(_host: &Host, _thing: &Owned) -> Result<(), OwnedError> {
-    unimplemented!()
+pub fn remove(host: &Host, thing: &Owned) -> Result<(), OwnedError> {
+    let failed = |source| OwnedError::Kernel { action: "removal", what: thing.to_string(), source };
+    match thing {
+        Owned::Bridge { name, .. } => bridge::remove(host, name).map_err(OwnedError::Bridge),
+        Owned::Endpoint { name, .. } => endpoint::detach(host, name).map_err(OwnedError::Endpoint),
+        Owned::Table { .. } => host.table().remove().map_err(failed),
+        Owned::ForeignRule { bridge, .. } => firewall::close_for(host, bridge).map_err(failed),
+    }
 }
 
 /// Removes everything that carries our identity and goes on where something fails.
 #[must_use]
-pub fn remove_all(_host: &Host) -> Vec<OwnedError> {
-    unimplemented!()
+pub fn remove_all(host: &Host) -> Vec<OwnedError> {
+    match list(host) {
+        Ok(mut all) => {
+            // Endpoints before their bridge, the table last.
+            all.sort_by_key(|thing| match thing {
+                Owned::Endpoint { .. } => 0,
+                Owned::Bridge { .. } => 1,
+                Owned::ForeignRule { .. } => 2,
+                Owned::Table { .. } => 3,
+            });
+            all.iter().filter_map(|thing| remove(host, thing).err()).collect()
+        }
+        Err(error) => vec![error],
+    }
 }
 
 /// Why a thing could not be listed or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnedError {
+    /// A bridge.
+    #[error(transparent)]
+    Bridge(bridge::BridgeError),
+    /// An endpoint.
+    #[error(transparent)]
+    Endpoint(endpoint::AttachError),
     /// The kernel refused.
     #[error("{action} of {what} failed")]
     Kernel {
@@ -70,7 +143,7 @@ pub enum OwnedError {
         what: String,
         /// What the kernel said.
         #[source]
-        source: std::io::Error,
+        source: netlink::Error,
     },
 }
 
@@ -78,6 +151,10 @@ impl OwnedError {
     /// What sort of failure this is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
-        ErrorKind::Internal
+        match self {
+            Self::Bridge(error) => error.kind(),
+            Self::Endpoint(error) => error.kind(),
+            Self::Kernel { .. } => ErrorKind::Internal,
+        }
     }
 }

@@ -1,11 +1,18 @@
 //! Published ports: elements of the hash maps of our nft table. Looking one up costs the same for the first
 //! and the ten-thousandth.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddrV4};
 
-use crate::Host;
 use gantry_model::ErrorKind;
 use gantry_model::container::Protocol;
+use gantry_sys::netlink;
+use gantry_sys::nft::{Data, Element};
+
+use crate::Host;
+use crate::flows;
+use crate::rules::{PUBLISHED, PUBLISHED_ON};
+use crate::table::{self, Table};
 
 /// One published port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,30 +28,108 @@ pub struct Publication {
     pub target: SocketAddrV4,
 }
 
+impl Publication {
+    fn map(&self) -> Option<(&'static str, Vec<u8>)> {
+        let IpAddr::V4(address) = self.address else { return None };
+        let mut key = Vec::with_capacity(12);
+        let map = if address.is_unspecified() {
+            PUBLISHED
+        } else {
+            key.extend_from_slice(&address.octets());
+            PUBLISHED_ON
+        };
+        key.extend_from_slice(&[number(self.protocol), 0, 0, 0]);
+        key.extend_from_slice(&self.port.to_be_bytes());
+        key.extend_from_slice(&[0, 0]);
+        Some((map, key))
+    }
+
+    fn data(&self) -> Vec<u8> {
+        let mut data = Vec::from(self.target.ip().octets());
+        data.extend_from_slice(&self.target.port().to_be_bytes());
+        data.extend_from_slice(&[0, 0]);
+        data
+    }
+
+    /// Reads an element of [`PUBLISHED`] (8 bytes of key) or [`PUBLISHED_ON`] (12).
+    fn from_element(key: &[u8], data: &[u8]) -> Option<Self> {
+        let (address, rest) = match key.len() {
+            8 => ([0; 4], key),
+            12 => (key[..4].try_into().ok()?, &key[4..]),
+            _ => return None,
+        };
+        let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|p| number(*p) == rest[0])?;
+        let target: [u8; 4] = data.get(..4)?.try_into().ok()?;
+        let target_port: [u8; 2] = data.get(4..6)?.try_into().ok()?;
+        Some(Self {
+            address: IpAddr::from(address),
+            port: u16::from_be_bytes([rest[4], rest[5]]),
+            protocol,
+            target: SocketAddrV4::new(target.into(), u16::from_be_bytes(target_port)),
+        })
+    }
+}
+
+/// The protocol's number in an IP header.
+fn number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+        Protocol::Sctp => 132,
+    }
+}
+
 /// Publishes all of them, in one transaction: all or none. A port that is published to another container is
 /// taken over, because who publishes holds the bound socket ([`crate::bind`]). UDP flows that the kernel
 /// remembers from before are forgotten, so that the next datagram takes the new way.
 ///
 /// # Errors
 /// [`PublishError`]; nothing is published then.
-pub fn publish(_host: &Host, _publications: &[Publication]) -> Result<(), PublishError> {
-    unimplemented!()
+pub fn publish(host: &Host, publications: &[Publication]) -> Result<(), PublishError> {
+    let additions = elements(publications);
+    if additions.iter().all(|(_, elements)| elements.is_empty()) {
+        return Ok(());
+    }
+    host.table().put(&additions).map_err(|source| failed(host, "publishing", publications, source))?;
+    flows::forget_before(host, publications);
+    Ok(())
 }
 
 /// Unpublishes those of them that still lead to the given target; others, and absent ones, are left alone.
 ///
 /// # Errors
 /// [`PublishError`]; it may be called again.
-pub fn unpublish(_host: &Host, _publications: &[Publication]) -> Result<(), PublishError> {
-    unimplemented!()
+pub fn unpublish(host: &Host, publications: &[Publication]) -> Result<(), PublishError> {
+    let refused = |source| failed(host, "unpublishing", publications, source);
+    let mut table = host.table();
+    let mut removals: Removals = vec![(PUBLISHED, Vec::new()), (PUBLISHED_ON, Vec::new())];
+    if publications.len() <= SINGLE_LOOK_UPS {
+        for (publication, (map, key)) in keyed(publications) {
+            if table.get(map, &key).map_err(refused)?.is_some_and(|data| data == publication.data()) {
+                pick(&mut removals, map).push(key);
+            }
+        }
+    } else {
+        let unwanted: HashSet<Publication> = publications.iter().copied().collect();
+        for (publication, map, key) in read(&mut table).map_err(refused)? {
+            if unwanted.contains(&publication) {
+                pick(&mut removals, map).push(key);
+            }
+        }
+    }
+    table.exchange(&removals, &[]).map_err(refused)?;
+    drop(table);
+    flows::forget_to(publications);
+    Ok(())
 }
 
 /// All that is published, in no order.
 ///
 /// # Errors
 /// [`PublishError`].
-pub fn list(_host: &Host) -> Result<Vec<Publication>, PublishError> {
-    unimplemented!()
+pub fn list(host: &Host) -> Result<Vec<Publication>, PublishError> {
+    let all = read(&mut host.table()).map_err(|source| failed(host, "listing", &[], source))?;
+    Ok(all.into_iter().map(|(publication, ..)| publication).collect())
 }
 
 /// What [`reconcile`] changed.
@@ -61,15 +146,85 @@ pub struct Reconciled {
 ///
 /// # Errors
 /// [`PublishError`]; nothing is changed then.
-pub fn reconcile(_host: &Host, _wanted: &[Publication]) -> Result<Reconciled, PublishError> {
-    unimplemented!()
+pub fn reconcile(host: &Host, wanted: &[Publication]) -> Result<Reconciled, PublishError> {
+    let refused = |source| failed(host, "reconciling", wanted, source);
+    let mut table = host.table();
+    let mut missing: HashSet<Publication> = wanted.iter().filter(|p| p.address.is_ipv4()).copied().collect();
+    let mut removals: Removals = vec![(PUBLISHED, Vec::new()), (PUBLISHED_ON, Vec::new())];
+    let mut removed = Vec::new();
+    for (publication, map, key) in read(&mut table).map_err(refused)? {
+        if !missing.remove(&publication) {
+            pick(&mut removals, map).push(key);
+            removed.push(publication);
+        }
+    }
+    let added: Vec<Publication> = missing.into_iter().collect();
+    table.exchange(&removals, &elements(&added)).map_err(refused)?;
+    drop(table);
+    flows::forget_to(&removed);
+    flows::forget_before(host, &added);
+    Ok(Reconciled { added: added.len(), removed: removed.len() })
+}
+
+/// Keys to be removed, for each map.
+type Removals = Vec<(&'static str, Vec<Vec<u8>>)>;
+
+/// Up to so many elements are looked up one by one (10 µs each), more by reading all.
+const SINGLE_LOOK_UPS: usize = 32;
+
+fn pick<'a>(removals: &'a mut Removals, map: &str) -> &'a mut Vec<Vec<u8>> {
+    let at = usize::from(map != PUBLISHED);
+    &mut removals[at].1
+}
+
+fn keyed(publications: &[Publication]) -> impl Iterator<Item = (&Publication, (&'static str, Vec<u8>))> {
+    publications.iter().filter_map(|publication| Some((publication, publication.map()?)))
+}
+
+fn elements(publications: &[Publication]) -> Vec<(&'static str, Vec<Element>)> {
+    let mut all = vec![(PUBLISHED, Vec::new()), (PUBLISHED_ON, Vec::new())];
+    for (publication, (map, key)) in keyed(publications) {
+        all[usize::from(map != PUBLISHED)].1.push(Element { key, data: Data::Value(publication.data()) });
+    }
+    all
+}
+
+fn read(table: &mut Table) -> Result<Vec<(Publication, &'static str, Vec<u8>)>, netlink::Error> {
+    let mut all = Vec::new();
+    for map in [PUBLISHED, PUBLISHED_ON] {
+        for (key, data) in table.all(map)? {
+            all.extend(Publication::from_element(&key, &data).map(|publication| (publication, map, key)));
+        }
+    }
+    Ok(all)
+}
+
+fn failed(host: &Host, action: &'static str, publications: &[Publication], source: netlink::Error) -> PublishError {
+    let table = host.identity().table_name();
+    if table::is_foreign(&source) {
+        return PublishError::Owned { table };
+    }
+    let what = match publications {
+        [] => "ports".into(),
+        [one] => format!("{}:{}/{}", one.address, one.port, one.protocol.as_str()),
+        [first, rest @ ..] => {
+            format!("{}:{}/{} and {} more", first.address, first.port, first.protocol.as_str(), rest.len())
+        }
+    };
+    PublishError::Kernel { action, what, table, source }
 }
 
 /// Why ports could not be published.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
+    /// Another living process owns the table.
+    #[error("nft table {table} belongs to another process: is another daemon running with the same exec root?")]
+    Owned {
+        /// Our table.
+        table: String,
+    },
     /// The kernel refused.
-    #[error("{action} of {what} in nft table {table} failed")]
+    #[error("{action} {what} in nft table {table} failed")]
     Kernel {
         /// What was done.
         action: &'static str,
@@ -79,7 +234,7 @@ pub enum PublishError {
         table: String,
         /// What the kernel said.
         #[source]
-        source: std::io::Error,
+        source: netlink::Error,
     },
 }
 
@@ -87,6 +242,42 @@ impl PublishError {
     /// What sort of failure this is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
-        ErrorKind::Internal
+        match self {
+            Self::Owned { .. } => ErrorKind::Conflict,
+            Self::Kernel { .. } => ErrorKind::Internal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_go_there_and_back() {
+        for address in ["0.0.0.0", "127.0.0.1", "192.0.2.7"] {
+            for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+                let publication = Publication {
+                    address: address.parse().expect("an address"),
+                    port: 8080,
+                    protocol,
+                    target: SocketAddrV4::new([172, 17, 0, 2].into(), 80),
+                };
+                let (map, key) = publication.map().expect("IPv4 has a map");
+                assert_eq!(map == PUBLISHED, address == "0.0.0.0");
+                assert_eq!(Publication::from_element(&key, &publication.data()), Some(publication));
+            }
+        }
+    }
+
+    #[test]
+    fn ipv6_has_no_element() {
+        let target = SocketAddrV4::new([172, 17, 0, 2].into(), 80);
+        let address = IpAddr::from([0_u16; 8]);
+        let publication = Publication { address, port: 80, protocol: Protocol::Tcp, target };
+        assert_eq!(publication.map(), None);
+        for bad in [&[][..], &[6, 0, 0, 0], &[99, 0, 0, 0, 0, 80, 0, 0]] {
+            assert_eq!(Publication::from_element(bad, &publication.data()), None);
+        }
     }
 }
