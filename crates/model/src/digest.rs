@@ -15,7 +15,7 @@ pub struct Digest([u8; 32]);
 impl Digest {
     /// Wraps a SHA-256 that the caller computed.
     #[must_use]
-    pub fn from_sha256(bytes: [u8; 32]) -> Self {
+    pub const fn from_sha256(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 

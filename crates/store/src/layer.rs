@@ -1,11 +1,24 @@
 //! Layers: unpacked once, never changed, mounted many times.
+//!
+//! A layer's row is made first, in the state "being made", then its tree, then the row becomes ready
+//! together with the lease on it. Trees are not synced here: see [`Layers::sync`].
 
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
-use crate::{Error, Lease, archive::Limits};
 use gantry_model::mount::RootMount;
 use gantry_model::{Digest, LayerId, Timestamp};
+use gantry_state::rusqlite::{OptionalExtension, Row, Transaction};
+
+use crate::archive::{
+    self, ArchiveError, ExtractOptions, Limits, Observers, Owner, Source, Written, write_layer,
+};
+use crate::content::{self, Content, Hasher};
+use crate::snapshot::driver::{self, Lower};
+use crate::store::Inner;
+use crate::{Error, Lease, trash};
 
 /// An unpacked layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +31,7 @@ pub struct Layer {
     pub size_bytes: u64,
     /// How many files, directories, links and whiteouts it has.
     pub entries: u64,
-    /// The newest modification time of any entry; the epoch if it has none.
+    /// The newest modification time of any entry; 1970 if it has none.
     pub newest: Timestamp,
 }
 
@@ -30,7 +43,8 @@ pub enum Exact {
         /// The DiffID that was announced.
         expected: Option<Digest>,
     },
-    /// Only the tree is kept; `diff_id` is that of its `layer-format v1` (for imports, whose bytes nobody else knows).
+    /// Only the tree is kept; `diff_id` is that of its `layer-format v1` (for imports, whose bytes nobody
+    /// else knows).
     Normalised,
 }
 
@@ -46,10 +60,18 @@ pub struct ApplyOptions {
 /// Access to layers.
 #[derive(Clone)]
 pub struct Layers {
-    store: crate::Store,
+    pub(crate) store: Arc<Inner>,
 }
 
-#[expect(unused_variables)]
+/// What a finished tree is recorded with.
+pub(crate) struct Finished {
+    pub(crate) diff_id: Digest,
+    pub(crate) written: Written,
+    pub(crate) root_entry: bool,
+    pub(crate) root_opaque: bool,
+    pub(crate) blob: Option<Digest>,
+}
+
 impl Layers {
     /// Unpacks a tar (plain, gzip or zstd) to a new layer held by the lease.
     ///
@@ -62,49 +84,276 @@ impl Layers {
         options: &ApplyOptions,
         lease: &Lease,
     ) -> Result<Layer, Error> {
-        unimplemented!()
+        let id = self.store.begin_layer()?;
+        let result = self
+            .unpack(id, reader, options, lease)
+            .and_then(|finished| self.store.finish_layer(id, &finished, lease, |_| Ok(())));
+        if result.is_err() {
+            self.store.abandon_layer(id);
+        }
+        result
     }
+
+    fn unpack(
+        &self,
+        id: LayerId,
+        reader: impl Read + Send,
+        options: &ApplyOptions,
+        lease: &Lease,
+    ) -> Result<Finished, Error> {
+        let path = self.store.path(format!("layers/{id}/fs"));
+        fs::create_dir_all(&path).map_err(Error::io("make", &path))?;
+        let root = fs::File::open(&path).map_err(Error::io("open", &path))?;
+        let extract = ExtractOptions {
+            limits: options.limits,
+            whiteouts: self.store.driver.whiteouts(),
+            owner: Owner::Archive,
+            epoch: None,
+            implied_time: Timestamp::default(),
+        };
+        match options.exact {
+            Exact::Normalised => {
+                let extracted = archive::extract(reader, root.as_fd(), &extract)?;
+                let mut hasher = Hasher::new();
+                let source = Source {
+                    root: root.as_fd(),
+                    whiteouts: extract.whiteouts,
+                    root_entry: extracted.root_entry,
+                    epoch: None,
+                };
+                let written = write_layer(&source, &mut hasher)?;
+                Ok(Finished {
+                    diff_id: hasher.finish(),
+                    written,
+                    root_entry: extracted.root_entry,
+                    root_opaque: extracted.root_opaque,
+                    blob: None,
+                })
+            }
+            Exact::Received { expected } => {
+                let mut blob = Content { store: self.store.clone() }.writer()?;
+                let mut plain = Hasher::new();
+                let observers = Observers {
+                    incoming: |bytes: &[u8]| {
+                        blob.write_all(bytes).map_err(|source| {
+                            io::Error::other(ArchiveError::Write { path: "(the blob)".into(), source })
+                        })
+                    },
+                    plain: Some(|bytes: &[u8]| plain.update(bytes)),
+                };
+                let extracted = archive::extract_observed(reader, root.as_fd(), &extract, observers)?;
+                let diff_id = plain.finish();
+                if let Some(expected) = expected.filter(|expected| *expected != diff_id) {
+                    return Err(Error::DigestMismatch { expected, actual: diff_id });
+                }
+                let blob = blob.commit(None, lease)?;
+                let written = Written {
+                    entries: extracted.entries,
+                    size_bytes: extracted.size_bytes,
+                    newest: extracted.newest,
+                };
+                let (root_entry, root_opaque) = (extracted.root_entry, extracted.root_opaque);
+                Ok(Finished { diff_id, written, root_entry, root_opaque, blob: Some(blob) })
+            }
+        }
+    }
+
     /// Looks a layer up.
     ///
     /// # Errors
     /// [`Error::NoSuchLayer`].
     pub fn get(&self, id: LayerId) -> Result<Layer, Error> {
-        unimplemented!()
+        self.store.database.read(|transaction| get(transaction, id))
     }
+
     /// A layer with that DiffID, the oldest of several, held by the lease from now on; `None` if there is none.
     ///
     /// # Errors
     /// What the database said.
     pub fn find_by_diff_id(&self, diff_id: &Digest, lease: &Lease) -> Result<Option<Layer>, Error> {
-        unimplemented!()
+        self.store.database.write_relaxed(|transaction| {
+            let sql = "SELECT id, diff_id, size, entries, newest FROM layer
+                WHERE diff_id = ?1 AND state = 1 ORDER BY id LIMIT 1";
+            let mut statement = transaction.prepare_cached(sql)?;
+            let layer = statement.query_row([diff_id.as_bytes()], from_row).optional()?;
+            if let Some(layer) = &layer {
+                lease.hold_layer_in(transaction, layer.id)?;
+            }
+            Ok(layer)
+        })
     }
+
     /// Writes the layer's plain tar: exactly the bytes whose digest is its DiffID.
     ///
     /// # Errors
     /// [`Error::NoSuchLayer`], [`Error::Output`].
-    pub fn write_tar(&self, id: LayerId, output: impl Write) -> Result<(), Error> {
-        unimplemented!()
+    pub fn write_tar(&self, id: LayerId, mut output: impl Write) -> Result<(), Error> {
+        let (blob, root_entry) = self.store.database.read(|transaction| {
+            let sql = "SELECT blob, root_entry FROM layer WHERE id = ?1 AND state = 1";
+            let mut statement = transaction.prepare_cached(sql)?;
+            let row = statement.query_row([id.0.cast_signed()], |row| {
+                Ok((row.get::<_, Option<[u8; 32]>>(0)?, row.get::<_, bool>(1)?))
+            });
+            row.optional()?.ok_or(Error::NoSuchLayer(id))
+        })?;
+        if let Some(blob) = blob {
+            let blob = Digest::from_sha256(blob);
+            let file = Content { store: self.store.clone() }.open(&blob)?;
+            let mut plain =
+                archive::plain(io::BufReader::with_capacity(1 << 16, file)).map_err(Error::Input)?;
+            io::copy(&mut plain, &mut output).map_err(Error::Output)?;
+            return Ok(());
+        }
+        let path = self.store.path(format!("layers/{id}/fs"));
+        let root = fs::File::open(&path).map_err(Error::io("open", &path))?;
+        let whiteouts = self.store.driver.whiteouts();
+        write_layer(&Source { root: root.as_fd(), whiteouts, root_entry, epoch: None }, output)?;
+        Ok(())
     }
+
     /// Describes a read-only mount of these layers, lowest first.
     ///
     /// # Errors
     /// [`Error::NoSuchLayer`].
     pub fn mount(&self, layers: &[LayerId]) -> Result<RootMount, Error> {
-        unimplemented!()
+        let lower = self.store.lower(layers)?;
+        self.store.driver.read_only(&self.store.root, &lower)
     }
+
     /// The merged read-only tree of these layers, lowest first, as a descriptor of its root
     /// directory, mounted nowhere: use the `*at` calls on it (`openat2` with `RESOLVE_IN_ROOT`).
     ///
     /// # Errors
     /// [`Error::NoSuchLayer`].
     pub fn open(&self, layers: &[LayerId]) -> Result<OwnedFd, Error> {
-        unimplemented!()
+        driver::open(&self.mount(layers)?)
     }
+
     /// Waits until these layers are on the disk.
     ///
     /// # Errors
     /// What the file system or database said.
     pub fn sync(&self, layers: &[LayerId]) -> Result<(), Error> {
-        unimplemented!()
+        if self.store.unsynced(layers)? {
+            self.store.promote()?;
+        }
+        Ok(())
     }
+}
+
+impl Inner {
+    /// Records a layer that is to be made.
+    pub(crate) fn begin_layer(&self) -> Result<LayerId, Error> {
+        self.database.write_relaxed(|transaction| {
+            let sql = "INSERT INTO layer (state, boot) VALUES (0, ?1)";
+            transaction.prepare_cached(sql)?.execute([&self.boot])?;
+            Ok(LayerId(transaction.last_insert_rowid().cast_unsigned()))
+        })
+    }
+
+    /// Makes a layer ready, held by the lease, in one transaction with what the caller adds.
+    pub(crate) fn finish_layer(
+        &self,
+        id: LayerId,
+        finished: &Finished,
+        lease: &Lease,
+        also: impl FnOnce(&Transaction<'_>) -> Result<(), Error>,
+    ) -> Result<Layer, Error> {
+        let Written { entries, size_bytes, newest } = finished.written;
+        self.database.write_relaxed(|transaction| {
+            let sql = "UPDATE layer SET state = 1, diff_id = ?2, size = ?3, entries = ?4, newest = ?5,
+                root_entry = ?6, root_opaque = ?7, blob = ?8 WHERE id = ?1";
+            transaction.prepare_cached(sql)?.execute((
+                id.0.cast_signed(),
+                finished.diff_id.as_bytes(),
+                size_bytes.cast_signed(),
+                entries.cast_signed(),
+                newest.nanos(),
+                finished.root_entry,
+                finished.root_opaque,
+                finished.blob.as_ref().map(Digest::as_bytes),
+            ))?;
+            lease.hold_layer_in(transaction, id)?;
+            also(transaction)
+        })?;
+        self.wake();
+        Ok(Layer { id, diff_id: finished.diff_id, size_bytes, entries, newest })
+    }
+
+    /// Forgets a layer that could not be made. What fails here is done at the next open.
+    pub(crate) fn abandon_layer(&self, id: LayerId) {
+        let buried = self.database.write_relaxed::<_, Error>(|transaction| {
+            transaction.execute("DELETE FROM layer WHERE id = ?1 AND state = 0", [id.0.cast_signed()])?;
+            trash::bury(transaction, format!("layers/{id}"))
+        });
+        match buried {
+            Ok(tombstone) => self.discard(&[tombstone]),
+            Err(error) => tracing::warn!(layer = %id, %error, "an unfinished layer could not be removed yet"),
+        }
+    }
+
+    /// What the driver needs to know about layers, lowest first.
+    pub(crate) fn lower(&self, layers: &[LayerId]) -> Result<Vec<Lower>, Error> {
+        self.database.read(|transaction| lower(transaction, layers))
+    }
+
+    /// Whether any of these layers may not be on the disk.
+    pub(crate) fn unsynced(&self, layers: &[LayerId]) -> Result<bool, Error> {
+        self.database.read(|transaction| {
+            let mut query =
+                transaction.prepare_cached("SELECT 1 FROM layer WHERE id = ?1 AND boot IS NOT NULL")?;
+            for layer in layers {
+                if query.exists([layer.0.cast_signed()])? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+    }
+}
+
+pub(crate) fn lower(transaction: &Transaction<'_>, layers: &[LayerId]) -> Result<Vec<Lower>, Error> {
+    let sql = "SELECT entries, root_entry, root_opaque FROM layer WHERE id = ?1 AND state = 1";
+    let mut query = transaction.prepare_cached(sql)?;
+    let each = |&id: &LayerId| {
+        let row = query.query_row([id.0.cast_signed()], |row| {
+            Ok(Lower {
+                id,
+                empty: row.get::<_, i64>(0)? == 0,
+                root_entry: row.get(1)?,
+                root_opaque: row.get(2)?,
+            })
+        });
+        row.optional()?.ok_or(Error::NoSuchLayer(id))
+    };
+    layers.iter().map(each).collect()
+}
+
+pub(crate) fn get(transaction: &Transaction<'_>, id: LayerId) -> Result<Layer, Error> {
+    let sql = "SELECT id, diff_id, size, entries, newest FROM layer WHERE id = ?1 AND state = 1";
+    let mut statement = transaction.prepare_cached(sql)?;
+    statement.query_row([id.0.cast_signed()], from_row).optional()?.ok_or(Error::NoSuchLayer(id))
+}
+
+fn from_row(row: &Row<'_>) -> Result<Layer, gantry_state::rusqlite::Error> {
+    Ok(Layer {
+        id: LayerId(row.get::<_, i64>(0)?.cast_unsigned()),
+        diff_id: Digest::from_sha256(row.get(1)?),
+        size_bytes: row.get::<_, i64>(2)?.cast_unsigned(),
+        entries: row.get::<_, i64>(3)?.cast_unsigned(),
+        newest: Timestamp::from_nanos(row.get(4)?),
+    })
+}
+
+/// The chain id of layers by their DiffIDs, as Docker reports it for a removed layer: of one layer its
+/// DiffID, of more the digest of the chain below and the DiffID.
+pub(crate) fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
+    let mut chain: Vec<Digest> = Vec::with_capacity(diff_ids.len());
+    for diff_id in diff_ids {
+        chain.push(match chain.last() {
+            None => *diff_id,
+            Some(below) => content::digest_of(format!("{below} {diff_id}").as_bytes()),
+        });
+    }
+    chain
 }

@@ -1,1 +1,77 @@
+//! The tables of `content.db`.
+//!
+//! Digests are blobs of 32 bytes, times nanoseconds since 1970. A layer's `boot` is the boot in which it
+//! was made, and null once it is known to be on the disk. `state` is 0 while it is being made.
 
+use gantry_state::{Migration, Schema, Synchronous};
+
+/// What the store knows.
+pub(crate) const SCHEMA: Schema = Schema {
+    migrations: &[Migration { sql: FIRST, reader: 1 }],
+    // Blobs and images must not be lost; trees use `write_relaxed`.
+    synchronous: Synchronous::Full,
+};
+
+const FIRST: &str = "
+CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE blob (digest BLOB PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE layer (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    state INTEGER NOT NULL,
+    boot TEXT,
+    diff_id BLOB,
+    size INTEGER NOT NULL DEFAULT 0,
+    entries INTEGER NOT NULL DEFAULT 0,
+    newest INTEGER NOT NULL DEFAULT 0,
+    root_entry INTEGER NOT NULL DEFAULT 0,
+    root_opaque INTEGER NOT NULL DEFAULT 0,
+    blob BLOB REFERENCES blob (digest)
+);
+CREATE INDEX layer_by_diff_id ON layer (diff_id);
+CREATE INDEX layer_by_blob ON layer (blob);
+CREATE TABLE snapshot (id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE snapshot_layer (
+    snapshot TEXT NOT NULL REFERENCES snapshot (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    layer INTEGER NOT NULL REFERENCES layer (id),
+    PRIMARY KEY (snapshot, position)
+) WITHOUT ROWID;
+CREATE INDEX snapshot_layer_by_layer ON snapshot_layer (layer);
+CREATE TABLE image (
+    id BLOB PRIMARY KEY REFERENCES blob (digest),
+    parent BLOB,
+    created INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX image_by_parent ON image (parent);
+CREATE TABLE image_layer (
+    image BLOB NOT NULL REFERENCES image (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    layer INTEGER NOT NULL REFERENCES layer (id),
+    PRIMARY KEY (image, position)
+) WITHOUT ROWID;
+CREATE INDEX image_layer_by_layer ON image_layer (layer);
+CREATE TABLE reference (
+    name TEXT PRIMARY KEY,
+    image BLOB NOT NULL REFERENCES image (id),
+    target BLOB NOT NULL REFERENCES blob (digest),
+    media_type TEXT NOT NULL,
+    tagged INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX reference_by_image ON reference (image);
+CREATE INDEX reference_by_target ON reference (target);
+CREATE TABLE lease (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, purpose TEXT NOT NULL);
+CREATE TABLE lease_layer (
+    lease INTEGER NOT NULL REFERENCES lease (id) ON DELETE CASCADE,
+    layer INTEGER NOT NULL REFERENCES layer (id),
+    PRIMARY KEY (lease, layer)
+) WITHOUT ROWID;
+CREATE INDEX lease_layer_by_layer ON lease_layer (layer);
+CREATE TABLE lease_blob (
+    lease INTEGER NOT NULL REFERENCES lease (id) ON DELETE CASCADE,
+    blob BLOB NOT NULL REFERENCES blob (digest),
+    PRIMARY KEY (lease, blob)
+) WITHOUT ROWID;
+CREATE INDEX lease_blob_by_blob ON lease_blob (blob);
+-- Trees on their way out: from `source` (relative to the data root) to trash/<id> to nothing.
+CREATE TABLE trash (id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL);
+";

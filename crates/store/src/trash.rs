@@ -1,1 +1,162 @@
+//! How trees go away: a tombstone row in the transaction that forgets them, a rename to `trash/`, and
+//! unlinking by a background thread, which also learns when layers have reached the disk.
+//!
+//! Each step can be repeated: after a crash [`finish`] renames what the rows say is still in its place.
 
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use gantry_state::rusqlite::Transaction;
+use gantry_sys::tree;
+
+use crate::Error;
+use crate::store::Inner;
+
+/// How long trash may lie: unlinking competes with what users wait for.
+const DELAY: Duration = Duration::from_secs(1);
+/// How long after a layer was made it is asked whether it is on the disk.
+const PROMOTION_DELAY: Duration = Duration::from_secs(20);
+
+/// A tree that the database has forgotten.
+#[derive(Debug, Clone)]
+pub(crate) struct Tombstone {
+    id: i64,
+    source: String,
+}
+
+/// Records that a tree (a path relative to the data root) is to go. In the transaction that forgets it.
+pub(crate) fn bury(transaction: &Transaction<'_>, source: String) -> Result<Tombstone, Error> {
+    transaction.prepare_cached("INSERT INTO trash (source) VALUES (?1)")?.execute([&source])?;
+    Ok(Tombstone { id: transaction.last_insert_rowid(), source })
+}
+
+impl Inner {
+    /// After that transaction: moves the trees to `trash/`. What cannot be moved now is moved at the next open.
+    pub(crate) fn discard(&self, tombstones: &[Tombstone]) {
+        for tombstone in tombstones {
+            if let Err(error) = self.to_trash(tombstone) {
+                tracing::warn!(tree = %tombstone.source, %error, "a removed tree could not be moved to the trash");
+            }
+        }
+        if !tombstones.is_empty() {
+            self.wake();
+        }
+    }
+
+    fn to_trash(&self, tombstone: &Tombstone) -> Result<(), Error> {
+        let (from, to) = (self.path(&tombstone.source), self.path("trash").join(tombstone.id.to_string()));
+        match fs::rename(&from, to) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::Io { action: "move to the trash", path: from, source: error })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Unlinks everything in `trash/`, then forgets it.
+    pub(crate) fn empty_trash(&self) -> Result<(), Error> {
+        let tombstones = self.database.read::<_, Error>(|transaction| {
+            let mut rows = transaction.prepare_cached("SELECT id, source FROM trash ORDER BY id")?;
+            let rows = rows.query_map([], |row| Ok(Tombstone { id: row.get(0)?, source: row.get(1)? }))?;
+            Ok(rows.collect::<Result<Vec<_>, _>>()?)
+        })?;
+        for tombstone in &tombstones {
+            self.to_trash(tombstone)?;
+            self.unlink("trash", tombstone.id.to_string().as_ref())?;
+        }
+        if tombstones.is_empty() {
+            return Ok(());
+        }
+        self.database.write_relaxed::<_, Error>(|transaction| {
+            for tombstone in &tombstones {
+                transaction.prepare_cached("DELETE FROM trash WHERE id = ?1")?.execute([tombstone.id])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Unlinks a name in a directory of the data root, and everything below it.
+    pub(crate) fn unlink(&self, directory: &str, name: &std::ffi::OsStr) -> Result<(), Error> {
+        let path = self.path(directory);
+        let parent = fs::File::open(&path).map_err(Error::io("open", &path))?;
+        let c_name = CString::new(name.as_bytes()).expect("a name that a directory gave, or a number");
+        tree::remove(parent.as_fd(), &c_name).map_err(Error::io("remove", path.join(name)))
+    }
+
+    /// Finds out which layers are on the disk, by waiting until everything is.
+    pub(crate) fn promote(&self) -> Result<(), Error> {
+        let waiting: Option<i64> = self.database.read::<_, Error>(|transaction| {
+            let sql = "SELECT max(id) FROM layer WHERE state = 1 AND boot IS NOT NULL";
+            Ok(transaction.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+        })?;
+        let Some(last) = waiting else { return Ok(()) };
+        rustix::fs::syncfs(&self.directory).map_err(Error::io("sync", &self.root))?;
+        self.database.write_relaxed::<_, Error>(|transaction| {
+            let sql = "UPDATE layer SET boot = NULL WHERE state = 1 AND boot IS NOT NULL AND id <= ?1";
+            transaction.prepare_cached(sql)?.execute([last])?;
+            Ok(())
+        })
+    }
+}
+
+/// Tells the background thread that there is something to do; it ends when this is dropped.
+pub(crate) type Waker = Sender<()>;
+
+/// Starts the background thread.
+pub(crate) fn start(build: impl FnOnce(Waker) -> Inner) -> Arc<Inner> {
+    let (waker, wakes) = channel();
+    let inner = Arc::new(build(waker));
+    let weak: Weak<Inner> = Arc::downgrade(&inner);
+    let work = move || {
+        let mut promote = false;
+        loop {
+            let timeout = if promote { PROMOTION_DELAY } else { Duration::from_secs(1 << 30) };
+            let woken = match wakes.recv_timeout(timeout) {
+                Ok(()) => true,
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if woken {
+                // The channel closes when the store does: no waiting then.
+                if let Err(RecvTimeoutError::Disconnected) = wait(&wakes, DELAY) {
+                    return;
+                }
+            }
+            let Some(store) = weak.upgrade() else { return };
+            let result = if woken { store.empty_trash() } else { store.promote() };
+            promote = woken;
+            if let Err(error) = result {
+                tracing::warn!(%error, "background work of the store failed; it will be tried again");
+            }
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("store-trash".into()).spawn(work) {
+        tracing::warn!(%error, "no thread for the trash: it is emptied when asked");
+    }
+    inner
+}
+
+fn wait(wakes: &std::sync::mpsc::Receiver<()>, duration: Duration) -> Result<(), RecvTimeoutError> {
+    let until = std::time::Instant::now() + duration;
+    loop {
+        match wakes.recv_timeout(until.saturating_duration_since(std::time::Instant::now())) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Timeout) => return Ok(()),
+            Err(disconnected) => return Err(disconnected),
+        }
+    }
+}
+
+/// Whether a directory has nothing in it.
+pub(crate) fn names(path: &Path) -> Result<Vec<std::ffi::OsString>, Error> {
+    fs::read_dir(path)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect())
+        .map_err(Error::io("list", path))
+}

@@ -1,9 +1,35 @@
 //! Archives from strangers, and our own form of them.
+//!
+//! Reading: [`extract`] unpacks a tar in old, ustar, GNU or PAX form, plain or compressed by gzip or
+//! zstd, into a directory, and refuses what is hostile: see [`Limits`] for how much is too much, and
+//! [`ArchiveError`] for what is never taken. Its memory does not grow with the archive. Nothing is
+//! resolved by path: parents are opened inside the root (`openat2` with `RESOLVE_IN_ROOT`), the last
+//! component is made exclusively and never followed.
+//!
+//! Writing: [`write_layer`] gives a layer in `layer-format v1` (`docs/layer-format-v1.md`), in which
+//! equal trees are equal bytes.
+//!
+//! Not unpacked, silently: attributes that are the host's or overlay's own business
+//! (`trusted.overlay.*`, `security.selinux`, `security.ima`, `security.evm`, `user.overlay.*`), owner
+//! names (only numbers count), volume labels, and names below `.wh..wh.` other than the opaque mark.
 
-use std::io::Read;
+mod entry;
+mod error;
+mod extract;
+mod format;
+mod pax;
+mod stream;
+
+use std::io::{self, BufRead, Read};
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use gantry_model::{ErrorKind, Timestamp};
+use gantry_model::Timestamp;
+
+pub use error::ArchiveError;
+pub(crate) use extract::{OPAQUE_FILE, WHITEOUT, is_whiteout, make_whiteout, times};
+pub use format::{EMPTY_LAYER_DIFF_ID, Source, write_layer};
+pub(crate) use format::{OPAQUE, Written, is_kept_xattr};
 
 /// What is too much for one archive. The defaults are the limits that the documentation states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +71,6 @@ pub enum Whiteouts {
     Overlay,
     /// A layer kept with `.wh.` files as they are (the `vfs` driver's form).
     Files,
-    /// They are applied: what they name is removed from the directory extracted into.
-    Applied,
     /// Nothing: ordinary files (ADD of a tar).
     Ordinary,
 }
@@ -91,6 +115,8 @@ pub struct Extracted {
     pub newest: Timestamp,
     /// Whether the archive had an entry for the root itself.
     pub root_entry: bool,
+    /// Whether the archive hides everything below it: an opaque mark in the root.
+    pub root_opaque: bool,
 }
 
 /// How an archive is compressed.
@@ -104,25 +130,17 @@ pub enum Compression {
     Zstd,
 }
 
-/// Says why an archive was refused.
-#[derive(Debug, thiserror::Error)]
-#[error("placeholder")]
-pub struct ArchiveError {}
-
-impl ArchiveError {
-    /// The sort of failure.
-    #[must_use]
-    pub fn kind(&self) -> ErrorKind {
-        ErrorKind::InvalidArgument
-    }
-}
-
 /// Tells from its first bytes whether a file is an archive that [`extract`] reads: a tar, plain or
-/// compressed. 512 bytes suffice for a plain one; for a compressed one the inner tar is not looked at.
+/// compressed. 512 bytes suffice; for a compressed one the inner tar is not looked at.
 #[must_use]
-#[expect(unused_variables)]
 pub fn detect(first: &[u8]) -> Option<Compression> {
-    unimplemented!()
+    match stream::magic(first) {
+        Compression::None if first.len() >= 512 => {
+            entry::is_header(&first[..512]).then_some(Compression::None)
+        }
+        Compression::None => None,
+        compressed => Some(compressed),
+    }
 }
 
 /// Unpacks a tar (plain, gzip or zstd) into a directory, which may have files already. No entry can reach
@@ -130,11 +148,75 @@ pub fn detect(first: &[u8]) -> Option<Compression> {
 ///
 /// # Errors
 /// [`ArchiveError`]; what was unpacked until then stays, for the caller to remove.
-#[expect(unused_variables)]
 pub fn extract(
     input: impl Read + Send,
     root: BorrowedFd<'_>,
     options: &ExtractOptions,
 ) -> Result<Extracted, ArchiveError> {
-    unimplemented!()
+    extract_observed(input, root, options, Observers { incoming: ignore, plain: None::<fn(&[u8])> })
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the shape of an observer that can fail")]
+fn ignore(_: &[u8]) -> io::Result<()> {
+    Ok(())
+}
+
+/// Who sees the bytes on their way.
+pub(crate) struct Observers<I, P> {
+    /// Of the stream as it comes; its errors end the unpacking.
+    pub(crate) incoming: I,
+    /// Of the plain tar, to its last byte.
+    pub(crate) plain: Option<P>,
+}
+
+/// As [`extract`], showing the bytes as they come and as they are in the plain tar.
+pub(crate) fn extract_observed<I, P>(
+    input: impl Read + Send,
+    root: BorrowedFd<'_>,
+    options: &ExtractOptions,
+    observers: Observers<I, P>,
+) -> Result<Extracted, ArchiveError>
+where
+    I: FnMut(&[u8]) -> io::Result<()> + Send,
+    P: FnMut(&[u8]) + Send,
+{
+    let incoming = &AtomicU64::new(0);
+    let Observers { incoming: mut see_incoming, plain: see_plain } = observers;
+    std::thread::scope(|scope| {
+        let mut raw = stream::Pump::start(scope, move || {
+            Ok(stream::Tee {
+                inner: input,
+                observe: move |bytes: &[u8]| {
+                    incoming.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    see_incoming(bytes)
+                },
+            })
+        });
+        let compression = stream::magic(raw.fill_buf().map_err(ArchiveError::from_read)?);
+        if compression == Compression::None && see_plain.is_none() {
+            return extract::run(raw, root, options, incoming);
+        }
+        let limits = options.limits;
+        let plain = stream::Pump::start(scope, move || {
+            let inner = stream::decompress(raw, compression)?;
+            let inner = stream::RatioGuard { inner, incoming, plain: 0, limits };
+            let mut see_plain = see_plain;
+            Ok(stream::Tee {
+                inner,
+                observe: move |bytes: &[u8]| {
+                    if let Some(see) = &mut see_plain {
+                        see(bytes);
+                    }
+                    Ok(())
+                },
+            })
+        });
+        extract::run(plain, root, options, incoming)
+    })
+}
+
+/// The plain tar inside a stream.
+pub(crate) fn plain<'r>(mut input: impl BufRead + 'r) -> io::Result<Box<dyn Read + 'r>> {
+    let compression = stream::magic(input.fill_buf()?);
+    stream::decompress(input, compression)
 }

@@ -1,12 +1,30 @@
 //! Images: a configuration, the layers that it lists, and the names that point to it.
+//!
+//! An image is its configuration's bytes, kept verbatim as a blob; its id is their digest. It becomes
+//! visible in one transaction, after its layers and its configuration are on the disk.
+
+mod history;
+mod import;
+mod remove;
+mod resolve;
 
 use std::io::Read;
 use std::sync::Arc;
 
-use crate::{Error, Lease};
-use gantry_model::image::{Descriptor, ImageConfig, RunConfig};
+use gantry_model::image::{Descriptor, ImageConfig, RunConfig, media_type};
 use gantry_model::reference::InvalidReference;
 use gantry_model::{Digest, ErrorKind, LayerId, Platform, Reference, Timestamp};
+use gantry_state::rusqlite::{OptionalExtension, Transaction};
+
+use crate::content::{self, Content, digest_of};
+use crate::store::Inner;
+use crate::{Error, Lease, layer};
+pub(crate) use resolve::Cache;
+
+/// The largest configuration that is read, in bytes.
+const CONFIG_LIMIT_BYTES: u64 = 8 << 20;
+/// Layers with more bytes than this are brought to the disk before others are made to wait.
+const SYNC_AHEAD_BYTES: u64 = 16 << 20;
 
 /// An image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,49 +177,73 @@ impl ImageError {
     }
 }
 
+impl From<gantry_state::Error> for ImageError {
+    fn from(error: gantry_state::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<gantry_state::rusqlite::Error> for ImageError {
+    fn from(error: gantry_state::rusqlite::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
 /// Access to images.
 #[derive(Clone)]
 pub struct Images {
-    store: crate::Store,
+    pub(crate) store: Arc<Inner>,
 }
 
-#[expect(unused_variables)]
 impl Images {
     /// Finds an image by what a user typed: a name, an id, the beginning of one, or a digest.
     ///
     /// # Errors
     /// [`ImageError::NoSuchImage`], [`ImageError::InvalidReference`].
     pub fn resolve(&self, text: &str) -> Result<Arc<Image>, ImageError> {
-        unimplemented!()
+        resolve::resolve(&self.store, text)
     }
+
     /// As [`Self::resolve`], and the lease holds the image before anybody can remove it.
     ///
     /// # Errors
     /// As [`Self::resolve`].
     pub fn resolve_held(&self, text: &str, lease: &Lease) -> Result<Arc<Image>, ImageError> {
-        unimplemented!()
+        loop {
+            let image = self.resolve(text)?;
+            match lease.hold_image(&image.id) {
+                Ok(()) => return Ok(image),
+                // Removed in between: whoever has the name now, or nobody.
+                Err(Error::NoSuchBlob(_)) => self.store.images.clear(),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
+
     /// The image with exactly this id.
     ///
     /// # Errors
     /// [`ImageError::NoSuchImage`].
     pub fn get(&self, id: &Digest) -> Result<Arc<Image>, ImageError> {
-        unimplemented!()
+        self.resolve(&id.to_string())
     }
+
     /// All images, newest first.
     ///
     /// # Errors
     /// What the database said.
     pub fn list(&self) -> Result<Vec<Arc<Image>>, ImageError> {
-        unimplemented!()
+        resolve::list(&self.store)
     }
+
     /// Records an image, after its layers are on the disk. One that is there already stays as it is.
     ///
     /// # Errors
     /// [`ImageError::InvalidConfig`] where it is no configuration of these layers.
     pub fn create(&self, image: &NewImage<'_>) -> Result<Arc<Image>, ImageError> {
-        unimplemented!()
+        self.create_tagged(image, &[])
     }
+
     /// As [`Self::create`], and names it (see [`Self::tag`]) in the same transaction.
     ///
     /// # Errors
@@ -211,29 +253,154 @@ impl Images {
         image: &NewImage<'_>,
         references: &[Reference],
     ) -> Result<Arc<Image>, ImageError> {
-        unimplemented!()
+        let id = digest_of(image.config_bytes);
+        let config: ImageConfig = serde_json::from_slice(image.config_bytes)
+            .map_err(|error| ImageError::InvalidConfig(error.to_string()))?;
+        if config.rootfs.diff_ids.len() != image.layers.len() {
+            return Err(ImageError::InvalidConfig(format!(
+                "it lists {} layers, but there are {}",
+                config.rootfs.diff_ids.len(),
+                image.layers.len()
+            )));
+        }
+        if !self.name_existing(&id, references)? {
+            self.record(&id, image, &config, references)?;
+        }
+        self.store.images.clear();
+        self.get(&id)
     }
+
+    /// Names an image that is there already; `false` if it is not.
+    fn name_existing(&self, id: &Digest, references: &[Reference]) -> Result<bool, ImageError> {
+        let named = |transaction: &Transaction<'_>| -> Result<bool, ImageError> {
+            let sql = "SELECT 1 FROM reference WHERE name = ?1 AND image = ?2";
+            let mut query = transaction.prepare_cached(sql)?;
+            for reference in references {
+                if !query.exists((full_name(reference), id.as_bytes()))? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        let (there, named) =
+            self.store.database.read(|t| Ok::<_, ImageError>((exists(t, id)?, named(t)?)))?;
+        if !there {
+            return Ok(false);
+        }
+        let tag = |transaction: &Transaction<'_>| -> Result<bool, ImageError> {
+            if !exists(transaction, id)? {
+                return Ok(false);
+            }
+            references.iter().try_for_each(|reference| set_reference(transaction, reference, id))?;
+            Ok(true)
+        };
+        // Where only the time of naming changes, nobody needs to wait for the disk.
+        if named { self.store.database.write_relaxed(tag) } else { self.store.database.write(tag) }
+    }
+
+    fn record(
+        &self,
+        id: &Digest,
+        image: &NewImage<'_>,
+        config: &ImageConfig,
+        references: &[Reference],
+    ) -> Result<(), ImageError> {
+        use std::io::Write as _;
+        let store = &self.store;
+        let unsynced = store.database.read::<_, Error>(|transaction| {
+            let mut query =
+                transaction.prepare_cached("SELECT size FROM layer WHERE id = ?1 AND boot IS NOT NULL")?;
+            let mut total = 0;
+            for layer in image.layers {
+                let size = query.query_row([layer.0.cast_signed()], |row| row.get::<_, i64>(0)).optional()?;
+                total += size.unwrap_or(0).cast_unsigned();
+            }
+            Ok(total)
+        })?;
+        if unsynced > SYNC_AHEAD_BYTES {
+            store.promote()?;
+        }
+        let mut writer = Content { store: store.clone() }.writer()?;
+        writer.write_all(image.config_bytes).map_err(Error::Output)?;
+        let _blobs = store.blobs.lock();
+        let placed = writer.place(Some(*id))?;
+        // Once for the layers' trees, the configuration's bytes and its name.
+        rustix::fs::syncfs(&store.directory).map_err(Error::io("sync", &store.root))?;
+        store.database.write(|transaction| {
+            for (layer, diff_id) in image.layers.iter().zip(&config.rootfs.diff_ids) {
+                let have = layer::get(transaction, *layer)?;
+                if have.diff_id != *diff_id {
+                    let (layer, have) = (have.id, have.diff_id);
+                    let text = format!("it lists {diff_id}, but the layer {layer} is {have}");
+                    return Err(ImageError::InvalidConfig(text));
+                }
+            }
+            content::record(transaction, id, placed.size_bytes)?;
+            let created = created(config).unwrap_or_default();
+            transaction.prepare_cached("INSERT OR IGNORE INTO image VALUES (?1, ?2, ?3)")?.execute((
+                id.as_bytes(),
+                image.parent.as_ref().map(Digest::as_bytes),
+                created.nanos(),
+            ))?;
+            let mut insert =
+                transaction.prepare_cached("INSERT OR IGNORE INTO image_layer VALUES (?1, ?2, ?3)")?;
+            let mut durable = transaction.prepare_cached("UPDATE layer SET boot = NULL WHERE id = ?1")?;
+            for (position, layer) in (0_i64..).zip(image.layers) {
+                insert.execute((id.as_bytes(), position, layer.0.cast_signed()))?;
+                durable.execute([layer.0.cast_signed()])?;
+            }
+            references.iter().try_for_each(|reference| set_reference(transaction, reference, id))
+        })
+    }
+
     /// Gives an image a name; one that pointed elsewhere moves. Without tag or digest it is `latest`.
     ///
     /// # Errors
     /// [`ImageError::NoSuchImage`].
     pub fn tag(&self, id: &Digest, reference: &Reference) -> Result<(), ImageError> {
-        unimplemented!()
+        self.store.database.write(|transaction| {
+            if !exists(transaction, id)? {
+                return Err(ImageError::NoSuchImage(id.to_string()));
+            }
+            set_reference(transaction, reference, id)
+        })?;
+        self.store.images.clear();
+        Ok(())
     }
+
     /// Takes a name away and nothing else; the image it pointed to.
     ///
     /// # Errors
     /// [`ImageError::NoSuchImage`].
     pub fn untag(&self, reference: &Reference) -> Result<Digest, ImageError> {
-        unimplemented!()
+        let id = self.store.database.write(|transaction| take_reference(transaction, reference))?;
+        self.store.images.clear();
+        Ok(id)
     }
+
     /// What a name points to, as it was pushed or pulled, or the configuration for what never was.
     ///
     /// # Errors
     /// [`ImageError::NoSuchImage`].
     pub fn target(&self, reference: &Reference) -> Result<Descriptor, ImageError> {
-        unimplemented!()
+        let sql =
+            "SELECT media_type, target, size FROM reference JOIN blob ON digest = target WHERE name = ?1";
+        let found = self.store.database.read::<_, ImageError>(|transaction| {
+            let mut query = transaction.prepare_cached(sql)?;
+            let row = query.query_row([full_name(reference)], |row| {
+                Ok(Descriptor {
+                    media_type: row.get(0)?,
+                    digest: Digest::from_sha256(row.get(1)?),
+                    size: row.get::<_, i64>(2)?.cast_unsigned(),
+                    platform: None,
+                    annotations: std::collections::BTreeMap::new(),
+                })
+            });
+            Ok(row.optional()?)
+        })?;
+        found.ok_or_else(|| no_such(reference))
     }
+
     /// `docker rmi`: removes a name, and the image if that was its last; or an image by id.
     ///
     /// # Errors
@@ -244,22 +411,25 @@ impl Images {
         options: RemoveOptions,
         in_use: &dyn InUse,
     ) -> Result<Vec<Removed>, ImageError> {
-        unimplemented!()
+        remove::remove(&self.store, text, options, in_use)
     }
+
     /// The images that were recorded as made on top of this one.
     ///
     /// # Errors
     /// What the database said.
     pub fn children(&self, id: &Digest) -> Result<Vec<Digest>, ImageError> {
-        unimplemented!()
+        self.store.database.read(|transaction| children(transaction, id))
     }
+
     /// `docker history`, newest step first.
     ///
     /// # Errors
     /// [`ImageError::NoSuchImage`].
     pub fn history(&self, text: &str) -> Result<Vec<HistoryEntry>, ImageError> {
-        unimplemented!()
+        history::history(self, text)
     }
+
     /// `docker import`: makes an image of one layer from a tar, plain or compressed.
     ///
     /// # Errors
@@ -269,6 +439,53 @@ impl Images {
         archive: impl Read + Send,
         options: &ImportOptions,
     ) -> Result<Arc<Image>, ImageError> {
-        unimplemented!()
+        import::import(self, archive, options)
     }
+}
+
+/// A name as it is recorded: whole, with `latest` where it has neither tag nor digest, and without the
+/// tag where it has a digest.
+fn full_name(reference: &Reference) -> String {
+    match reference.digest() {
+        Some(digest) => format!("{}/{}@{digest}", reference.domain(), reference.path()),
+        None => reference.clone().or_latest().to_string(),
+    }
+}
+
+fn no_such(reference: &Reference) -> ImageError {
+    ImageError::NoSuchImage(reference.clone().or_latest().familiar())
+}
+
+fn exists(transaction: &Transaction<'_>, id: &Digest) -> Result<bool, ImageError> {
+    Ok(transaction.prepare_cached("SELECT 1 FROM image WHERE id = ?1")?.exists([id.as_bytes()])?)
+}
+
+fn set_reference(
+    transaction: &Transaction<'_>,
+    reference: &Reference,
+    image: &Digest,
+) -> Result<(), ImageError> {
+    let now = Timestamp::from_system(std::time::SystemTime::now());
+    let sql = "INSERT OR REPLACE INTO reference (name, image, target, media_type, tagged)
+        VALUES (?1, ?2, ?2, ?3, ?4)";
+    let row = (full_name(reference), image.as_bytes(), media_type::DOCKER_CONFIG, now.nanos());
+    transaction.prepare_cached(sql)?.execute(row)?;
+    Ok(())
+}
+
+fn take_reference(transaction: &Transaction<'_>, reference: &Reference) -> Result<Digest, ImageError> {
+    let sql = "DELETE FROM reference WHERE name = ?1 RETURNING image";
+    let mut query = transaction.prepare_cached(sql)?;
+    let image = query.query_row([full_name(reference)], |row| row.get(0)).optional()?;
+    image.map(Digest::from_sha256).ok_or_else(|| no_such(reference))
+}
+
+fn children(transaction: &Transaction<'_>, id: &Digest) -> Result<Vec<Digest>, ImageError> {
+    let mut query = transaction.prepare_cached("SELECT id FROM image WHERE parent = ?1 ORDER BY id")?;
+    let rows = query.query_map([id.as_bytes()], |row| row.get(0))?;
+    Ok(rows.map(|row| row.map(Digest::from_sha256)).collect::<Result<_, _>>()?)
+}
+
+fn created(config: &ImageConfig) -> Option<Timestamp> {
+    config.created.as_deref().and_then(|text| Timestamp::parse_rfc3339(text).ok())
 }

@@ -1,13 +1,35 @@
 //! Snapshots: writable layers on top of read-only ones.
+//!
+//! The row comes before the directory and goes after it. A consumed snapshot's directory becomes the
+//! layer's by a rename, so a commit costs one walk over what changed, and next to nothing if nothing did.
 
 pub mod conformance;
+pub(crate) mod driver;
+mod overlay;
+mod vfs;
 
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-use crate::{Error, Layer, Lease};
 use gantry_model::mount::RootMount;
 use gantry_model::{LayerId, SnapshotId, Timestamp};
+use gantry_state::rusqlite::Transaction;
+use gantry_sys::tree::{self, Names};
+use gantry_sys::xattr::{self, Target};
+use rustix::fs::{AtFlags, FileType};
+
+use crate::archive::{Source, is_kept_xattr, is_whiteout, write_layer};
+use crate::content::Hasher;
+use crate::layer::{self, Finished};
+use crate::store::Inner;
+use crate::{Error, Layer, Lease, trash};
+use driver::{Committed, Lower};
 
 /// How a path differs from the layers below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,74 +86,251 @@ pub struct CommitOptions {
 /// Access to snapshots.
 #[derive(Clone)]
 pub struct Snapshots {
-    store: crate::Store,
+    pub(crate) store: Arc<Inner>,
 }
 
-#[expect(unused_variables)]
 impl Snapshots {
     /// Makes an empty writable snapshot over these layers, lowest first; none is allowed (`scratch`).
     ///
     /// # Errors
     /// [`Error::SnapshotExists`], [`Error::NoSuchLayer`].
     pub fn prepare(&self, id: &SnapshotId, layers: &[LayerId]) -> Result<(), Error> {
-        unimplemented!()
+        let lower = self.store.database.write_relaxed(|transaction| {
+            let lower = layer::lower(transaction, layers)?;
+            let sql = "INSERT OR IGNORE INTO snapshot VALUES (?1)";
+            if transaction.prepare_cached(sql)?.execute([id.as_str()])? == 0 {
+                return Err(Error::SnapshotExists(id.clone()));
+            }
+            let sql = "INSERT INTO snapshot_layer VALUES (?1, ?2, ?3)";
+            let mut insert = transaction.prepare_cached(sql)?;
+            for (position, layer) in (0_i64..).zip(layers) {
+                insert.execute((id.as_str(), position, layer.0.cast_signed()))?;
+            }
+            Ok(lower)
+        })?;
+        let made = self.store.driver.prepare(&self.store.root, &self.directory(id), &lower);
+        if made.is_err()
+            && let Err(error) = self.remove(id)
+        {
+            tracing::warn!(snapshot = %id, %error, "an unfinished snapshot could not be removed yet");
+        }
+        made
     }
+
     /// Describes its writable mount.
     ///
     /// # Errors
     /// [`Error::NoSuchSnapshot`].
     pub fn mount(&self, id: &SnapshotId) -> Result<RootMount, Error> {
-        unimplemented!()
+        let lower = self.lower(id)?;
+        self.store.driver.mount(&self.store.root, &self.directory(id), &lower)
     }
-    /// The merged tree as a descriptor of its root directory, mounted nowhere: read and write through it with the
-    /// `*at` calls (`openat2` with `RESOLVE_IN_ROOT`). Not while a container runs on the snapshot: overlay
-    /// allows one user of an upper directory at a time.
+
+    /// The merged tree as a descriptor of its root directory, mounted nowhere: read and write through it
+    /// with the `*at` calls (`openat2` with `RESOLVE_IN_ROOT`). Not while a container runs on the
+    /// snapshot: overlay allows one user of an upper directory at a time.
     ///
     /// # Errors
     /// [`Error::NoSuchSnapshot`].
     pub fn open(&self, id: &SnapshotId) -> Result<OwnedFd, Error> {
-        unimplemented!()
+        driver::open(&self.mount(id)?)
     }
+
     /// The layers below it, lowest first.
     ///
     /// # Errors
     /// [`Error::NoSuchSnapshot`].
     pub fn layers(&self, id: &SnapshotId) -> Result<Vec<LayerId>, Error> {
-        unimplemented!()
+        self.store.database.read(|transaction| layers_of(transaction, id))
     }
+
     /// What differs from the layers below, sorted by path.
     ///
     /// # Errors
     /// [`Error::NoSuchSnapshot`].
     pub fn changes(&self, id: &SnapshotId) -> Result<Vec<Change>, Error> {
-        unimplemented!()
+        let lower = self.lower(id)?;
+        self.store.driver.changes(&self.store.root, &self.directory(id), &lower)
     }
+
     /// What it holds beyond its layers.
     ///
     /// # Errors
     /// [`Error::NoSuchSnapshot`].
     pub fn usage(&self, id: &SnapshotId) -> Result<Usage, Error> {
-        unimplemented!()
+        let lower = self.lower(id)?;
+        self.store.driver.usage(&self.store.root, &self.directory(id), &lower)
     }
-    /// Makes a layer, held by the lease, of what differs from the layers below. Nothing may write to it meanwhile.
+
+    /// Makes a layer, held by the lease, of what differs from the layers below. Nothing may write to it
+    /// meanwhile.
     ///
     /// # Errors
     /// [`Error::NoSuchSnapshot`]; [`Error::ReservedName`], after which the snapshot is there still.
     pub fn commit(&self, id: &SnapshotId, options: &CommitOptions, lease: &Lease) -> Result<Layer, Error> {
-        unimplemented!()
+        let (store, directory, lower) = (&self.store, self.directory(id), self.lower(id)?);
+        let difference = store.driver.difference(&Committed {
+            root: &store.root,
+            directory: &directory,
+            lower: &lower,
+            stubs: &options.stubs,
+            after: options.after,
+        })?;
+        let root = fs::File::open(&difference.tree).map_err(Error::io("open", &difference.tree))?;
+        let mut hasher = Hasher::new();
+        let source = Source {
+            root: root.as_fd(),
+            whiteouts: store.driver.whiteouts(),
+            root_entry: difference.root_changed,
+            epoch: options.epoch,
+        };
+        let written = write_layer(&source, &mut hasher)?;
+        let finished = Finished {
+            diff_id: hasher.finish(),
+            written,
+            root_entry: difference.root_changed,
+            root_opaque: false,
+            blob: None,
+        };
+        let layer = store.begin_layer()?;
+        let place = || -> Result<(), Error> {
+            let home = store.path(format!("layers/{layer}"));
+            fs::create_dir(&home).map_err(Error::io("make", &home))?;
+            let home = home.join("fs");
+            fs::rename(&difference.tree, &home).map_err(Error::io("rename to", &home))
+        };
+        let mut tombstone = None;
+        let made = place().and_then(|()| {
+            store.finish_layer(layer, &finished, lease, |transaction| {
+                if options.after == After::Consumed {
+                    transaction
+                        .prepare_cached("DELETE FROM snapshot WHERE id = ?1")?
+                        .execute([id.as_str()])?;
+                    tombstone = Some(trash::bury(transaction, format!("snapshots/{id}"))?);
+                }
+                Ok(())
+            })
+        });
+        store.discard(tombstone.as_slice());
+        if made.is_err() {
+            store.abandon_layer(layer);
+        }
+        made
     }
+
     /// Removes it; its files are unlinked in the background. One that is not there is no error.
     ///
     /// # Errors
     /// What the file system or database said.
     pub fn remove(&self, id: &SnapshotId) -> Result<(), Error> {
-        unimplemented!()
+        let tombstone = self.store.database.write_relaxed::<_, Error>(|transaction| {
+            let sql = "DELETE FROM snapshot WHERE id = ?1";
+            if transaction.prepare_cached(sql)?.execute([id.as_str()])? == 0 {
+                return Ok(None);
+            }
+            trash::bury(transaction, format!("snapshots/{id}")).map(Some)
+        })?;
+        self.store.discard(tombstone.as_slice());
+        Ok(())
     }
+
     /// All of them.
     ///
     /// # Errors
     /// What the database said.
     pub fn list(&self) -> Result<Vec<SnapshotId>, Error> {
-        unimplemented!()
+        self.store.database.read::<_, Error>(|transaction| {
+            let mut rows = transaction.prepare_cached("SELECT id FROM snapshot ORDER BY id")?;
+            let rows = rows.query_map([], |row| row.get::<_, String>(0))?;
+            let mut snapshots = Vec::new();
+            for row in rows {
+                snapshots.extend(row?.parse::<SnapshotId>());
+            }
+            Ok(snapshots)
+        })
     }
+
+    fn directory(&self, id: &SnapshotId) -> PathBuf {
+        self.store.path("snapshots").join(id.as_str())
+    }
+
+    fn lower(&self, id: &SnapshotId) -> Result<Vec<Lower>, Error> {
+        self.store.database.read(|transaction| layer::lower(transaction, &layers_of(transaction, id)?))
+    }
+}
+
+fn layers_of(transaction: &Transaction<'_>, id: &SnapshotId) -> Result<Vec<LayerId>, Error> {
+    let sql = "SELECT layer FROM snapshot_layer WHERE snapshot = ?1 ORDER BY position";
+    let mut rows = transaction.prepare_cached(sql)?;
+    let rows = rows.query_map([id.as_str()], |row| Ok(LayerId(row.get::<_, i64>(0)?.cast_unsigned())))?;
+    let layers: Vec<_> = rows.collect::<Result<_, _>>()?;
+    if layers.is_empty()
+        && !transaction.prepare_cached("SELECT 1 FROM snapshot WHERE id = ?1")?.exists([id.as_str()])?
+    {
+        return Err(Error::NoSuchSnapshot(id.clone()));
+    }
+    Ok(layers)
+}
+
+/// Whether two directories differ in owner, mode or attributes that a layer has.
+fn attributes_differ(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> io::Result<bool> {
+    let stat = |fd| {
+        let stat = rustix::fs::fstat(fd)?;
+        Ok::<_, io::Error>((stat.st_uid, stat.st_gid, stat.st_mode))
+    };
+    if stat(one)? != stat(other)? {
+        return Ok(true);
+    }
+    Ok(kept_xattrs(Target::Open(one))? != kept_xattrs(Target::Open(other))?)
+}
+
+/// The attributes of a thing that a layer has, by name.
+fn kept_xattrs(target: Target<'_>) -> io::Result<Vec<(CString, Option<Vec<u8>>)>> {
+    let names = xattr::list(target)?.into_iter().filter(|name| is_kept_xattr(name.to_bytes()));
+    names.map(|name| Ok((name.clone(), xattr::get(target, &name)?))).collect()
+}
+
+/// The components of a path in a root; the root itself and `..` are no mount points.
+fn stub_components(stub: &Path) -> io::Result<Vec<CString>> {
+    stub.components()
+        .filter(|component| !matches!(component, Component::RootDir | Component::CurDir))
+        .map(|component| match component {
+            Component::Normal(name) => Ok(CString::new(name.as_bytes())?),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        })
+        .collect()
+}
+
+/// Counts a tree; its own root and whiteouts are not counted.
+fn count(path: &Path) -> Result<Usage, Error> {
+    let failed = |source| Error::Io { action: "read", path: path.into(), source };
+    let root: OwnedFd = fs::File::open(path).map_err(Error::io("open", path))?.into();
+    let (mut usage, mut seen) = (Usage::default(), HashSet::new());
+    let mut waiting = vec![root];
+    while let Some(directory) = waiting.pop() {
+        for (name, _) in Names::read(directory.as_fd()).map_err(failed)?.iter() {
+            let stat = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                // A container may be at work in it.
+                Err(rustix::io::Errno::NOENT) => continue,
+                Err(error) => return Err(failed(error.into())),
+            };
+            if is_whiteout(&stat) {
+                continue;
+            }
+            usage.entries += 1;
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => match tree::open_directory(directory.as_fd(), name) {
+                    Ok(below) => waiting.push(below),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(failed(error)),
+                },
+                FileType::RegularFile if stat.st_nlink < 2 || seen.insert(stat.st_ino) => {
+                    usage.size_bytes += u64::try_from(stat.st_size).unwrap_or(0);
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(usage)
 }

@@ -1,0 +1,40 @@
+//! `docker history`: the steps of a configuration, beside the layers they made and the images they ended in.
+
+use gantry_model::{Digest, Timestamp};
+
+use super::{HistoryEntry, ImageError, Images};
+use crate::layer;
+
+pub(super) fn history(images: &Images, text: &str) -> Result<Vec<HistoryEntry>, ImageError> {
+    let image = images.resolve(text)?;
+    let sizes = images.store.database.read(|transaction| {
+        let sizes =
+            image.layers.iter().map(|id| Ok::<_, ImageError>(layer::get(transaction, *id)?.size_bytes));
+        sizes.collect::<Result<Vec<_>, _>>()
+    })?;
+    let mut sizes = sizes.into_iter();
+    let mut entries: Vec<HistoryEntry> = image
+        .config
+        .history
+        .iter()
+        .map(|step| HistoryEntry {
+            id: None,
+            created: step.created.as_deref().and_then(|time| Timestamp::parse_rfc3339(time).ok()),
+            created_by: step.created_by.clone(),
+            comment: step.comment.clone(),
+            size_bytes: if step.empty_layer { 0 } else { sizes.next().unwrap_or(0) },
+            tags: Vec::new(),
+        })
+        .collect();
+    entries.reverse();
+    // One recorded parent for each step down, as far as they go.
+    let mut id: Option<Digest> = Some(image.id);
+    for entry in &mut entries {
+        let Some(found) = id.and_then(|id| images.get(&id).ok()) else { break };
+        entry.id = Some(found.id);
+        entry.tags =
+            found.references.iter().filter(|name| name.tag().is_some()).map(|name| name.familiar()).collect();
+        id = found.parent;
+    }
+    Ok(entries)
+}

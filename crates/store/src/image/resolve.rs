@@ -1,0 +1,199 @@
+//! From what a user typed to an image, as Docker does it: a whole digest, else a name, else the
+//! beginning of an id. A beginning that several images have is, as in Docker, no such image.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use gantry_model::image::ImageConfig;
+use gantry_model::{Digest, LayerId, Reference, Timestamp};
+use gantry_state::rusqlite::{OptionalExtension, Transaction};
+use parking_lot::Mutex;
+
+use super::{CONFIG_LIMIT_BYTES, Image, ImageError, full_name, no_such};
+use crate::content::Content;
+use crate::store::Inner;
+
+/// What was looked up since images last changed. Configurations never change.
+#[derive(Default)]
+pub(crate) struct Cache(Mutex<Cached>);
+
+#[derive(Default)]
+struct Cached {
+    /// Counts changes: what was read before one must not be kept after it.
+    generation: u64,
+    by_text: HashMap<String, Arc<Image>>,
+    configs: HashMap<Digest, Arc<(ImageConfig, Vec<u8>)>>,
+}
+
+/// Entries beyond which the cache starts afresh.
+const CACHE_ENTRIES: usize = 2048;
+
+impl Cache {
+    /// After every change of images or names.
+    pub(crate) fn clear(&self) {
+        let mut cached = self.0.lock();
+        cached.generation += 1;
+        cached.by_text.clear();
+    }
+
+    fn config(&self, store: &Arc<Inner>, id: &Digest) -> Result<Arc<(ImageConfig, Vec<u8>)>, ImageError> {
+        if let Some(config) = self.0.lock().configs.get(id) {
+            return Ok(config.clone());
+        }
+        let bytes = Content { store: store.clone() }.read(id, CONFIG_LIMIT_BYTES)?;
+        let config =
+            serde_json::from_slice(&bytes).map_err(|error| ImageError::InvalidConfig(error.to_string()))?;
+        let config = Arc::new((config, bytes));
+        let mut cached = self.0.lock();
+        if cached.configs.len() >= CACHE_ENTRIES {
+            cached.configs.clear();
+        }
+        cached.configs.insert(*id, config.clone());
+        Ok(config)
+    }
+}
+
+/// What a text can mean.
+pub(super) enum Meaning {
+    /// An image's id, or the digest of something that a name points to.
+    Digest(Digest),
+    /// A name, or the beginning of an id.
+    Name(Reference),
+}
+
+impl Meaning {
+    pub(super) fn of(text: &str) -> Result<Self, ImageError> {
+        if let Ok(digest) = Digest::from_hex(text).or_else(|_| text.parse()) {
+            return Ok(Self::Digest(digest));
+        }
+        Ok(Self::Name(Reference::parse_normalized(text)?))
+    }
+
+    pub(super) fn not_found(&self) -> ImageError {
+        match self {
+            Self::Digest(digest) => ImageError::NoSuchImage(digest.to_string()),
+            Self::Name(reference) => no_such(reference),
+        }
+    }
+}
+
+pub(super) fn resolve(store: &Arc<Inner>, text: &str) -> Result<Arc<Image>, ImageError> {
+    let generation = {
+        let cached = store.images.0.lock();
+        if let Some(image) = cached.by_text.get(text) {
+            return Ok(image.clone());
+        }
+        cached.generation
+    };
+    let meaning = Meaning::of(text)?;
+    let image = store.database.read(|transaction| {
+        let id = find(transaction, &meaning, text)?.ok_or_else(|| meaning.not_found())?;
+        load(store, transaction, &id).map(Arc::new)
+    })?;
+    let mut cached = store.images.0.lock();
+    if cached.generation == generation {
+        if cached.by_text.len() >= CACHE_ENTRIES {
+            cached.by_text.clear();
+        }
+        cached.by_text.insert(text.into(), image.clone());
+    }
+    Ok(image)
+}
+
+/// The id of the image that is meant.
+pub(super) fn find(
+    transaction: &Transaction<'_>,
+    meaning: &Meaning,
+    text: &str,
+) -> Result<Option<Digest>, ImageError> {
+    let one =
+        |sql: &str, parameter: &dyn gantry_state::rusqlite::ToSql| -> Result<Option<Digest>, ImageError> {
+            let mut query = transaction.prepare_cached(sql)?;
+            Ok(query.query_row([parameter], |row| row.get(0)).optional()?.map(Digest::from_sha256))
+        };
+    match meaning {
+        Meaning::Digest(digest) => {
+            if let Some(id) = one("SELECT id FROM image WHERE id = ?1", digest.as_bytes())? {
+                return Ok(Some(id));
+            }
+            one("SELECT image FROM reference WHERE target = ?1 LIMIT 1", digest.as_bytes())
+        }
+        Meaning::Name(reference) => {
+            let name = full_name(reference);
+            match one("SELECT image FROM reference WHERE name = ?1", &name)? {
+                Some(id) => Ok(Some(id)),
+                None => by_prefix(transaction, text.strip_prefix("sha256:").unwrap_or(text)),
+            }
+        }
+    }
+}
+
+/// The only image whose id begins so.
+fn by_prefix(transaction: &Transaction<'_>, prefix: &str) -> Result<Option<Digest>, ImageError> {
+    let fill = |digit: &str| Digest::from_hex(&format!("{prefix}{}", digit.repeat(64 - prefix.len())));
+    if prefix.is_empty() || prefix.len() > 64 {
+        return Ok(None);
+    }
+    let (Ok(first), Ok(last)) = (fill("0"), fill("f")) else { return Ok(None) };
+    let sql = "SELECT id FROM image WHERE id BETWEEN ?1 AND ?2 LIMIT 2";
+    let mut query = transaction.prepare_cached(sql)?;
+    let rows = query.query_map([first.as_bytes(), last.as_bytes()], |row| row.get(0))?;
+    let found: Vec<[u8; 32]> = rows.collect::<Result<_, _>>()?;
+    Ok(match found[..] {
+        [only] => Some(Digest::from_sha256(only)),
+        _ => None,
+    })
+}
+
+/// Everything about one image.
+pub(super) fn load(
+    store: &Arc<Inner>,
+    transaction: &Transaction<'_>,
+    id: &Digest,
+) -> Result<Image, ImageError> {
+    let sql = "SELECT parent FROM image WHERE id = ?1";
+    let parent: Option<[u8; 32]> = transaction
+        .prepare_cached(sql)?
+        .query_row([id.as_bytes()], |row| row.get(0))
+        .optional()?
+        .ok_or_else(|| ImageError::NoSuchImage(id.to_string()))?;
+    let (mut layers, mut size_bytes) = (Vec::new(), 0);
+    let sql = "SELECT layer, size FROM image_layer JOIN layer ON layer.id = layer WHERE image = ?1 ORDER BY position";
+    let mut query = transaction.prepare_cached(sql)?;
+    for row in query.query_map([id.as_bytes()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))? {
+        let (layer, size) = row?;
+        layers.push(LayerId(layer.cast_unsigned()));
+        size_bytes += size.cast_unsigned();
+    }
+    let (mut references, mut last_tagged) = (Vec::new(), None);
+    let sql = "SELECT name, tagged FROM reference WHERE image = ?1 ORDER BY name";
+    let mut query = transaction.prepare_cached(sql)?;
+    for row in
+        query.query_map([id.as_bytes()], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?
+    {
+        let (name, tagged) = row?;
+        references.push(Reference::parse_normalized(&name)?);
+        last_tagged = last_tagged.max(Some(Timestamp::from_nanos(tagged)));
+    }
+    let config = store.images.config(store, id)?;
+    Ok(Image {
+        id: *id,
+        config: config.0.clone(),
+        config_bytes: config.1.clone(),
+        layers,
+        size_bytes,
+        parent: parent.map(Digest::from_sha256),
+        last_tagged,
+        references,
+    })
+}
+
+pub(super) fn list(store: &Arc<Inner>) -> Result<Vec<Arc<Image>>, ImageError> {
+    store.database.read(|transaction| {
+        let ids: Vec<[u8; 32]> = transaction
+            .prepare_cached("SELECT id FROM image ORDER BY created DESC, id")?
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        ids.into_iter().map(|id| load(store, transaction, &Digest::from_sha256(id)).map(Arc::new)).collect()
+    })
+}

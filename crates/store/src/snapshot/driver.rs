@@ -1,0 +1,187 @@
+//! What a snapshot driver is, which there are, and how a mount description becomes a descriptor.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use gantry_model::LayerId;
+use gantry_model::mount::RootMount;
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+
+use super::overlay::Overlay;
+use super::vfs::Vfs;
+use super::{After, Change, Usage};
+use crate::Error;
+use crate::archive::Whiteouts;
+
+/// The overlay driver's name; Docker's, because clients look for it.
+pub(crate) const OVERLAY: &str = "overlay2";
+/// The copying driver's name.
+pub(crate) const VFS: &str = "vfs";
+
+/// A layer below a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lower {
+    pub(crate) id: LayerId,
+    /// It changes nothing: mounts leave it out.
+    pub(crate) empty: bool,
+    /// It says what the root's owner, mode and attributes are.
+    pub(crate) root_entry: bool,
+    /// It hides everything below it.
+    pub(crate) root_opaque: bool,
+}
+
+impl Lower {
+    /// The directory with its tree.
+    pub(crate) fn path(&self, root: &Path) -> PathBuf {
+        root.join("layers").join(self.id.to_string()).join("fs")
+    }
+}
+
+/// The layers that a mount needs, lowest first: those with something in them, each once (its topmost
+/// occurrence), and nothing below one that hides it all.
+pub(crate) fn effective(lower: &[Lower]) -> Vec<Lower> {
+    let mut kept: Vec<Lower> = Vec::new();
+    for layer in lower.iter().rev() {
+        if !layer.empty && !kept.iter().any(|have| have.id == layer.id) {
+            kept.push(*layer);
+        }
+        if layer.root_opaque {
+            break;
+        }
+    }
+    kept.reverse();
+    kept
+}
+
+/// A way to keep layers and snapshots. A snapshot has the directory `snapshots/<id>`, a layer
+/// `layers/<id>` with its tree in `fs`; what else is in them is the driver's business.
+///
+/// The conformance suite ([`super::conformance`]) says what every driver must do.
+pub(crate) trait Driver: Send + Sync {
+    /// Its name, as it is recorded and shown.
+    fn name(&self) -> &'static str;
+    /// How its trees mark removed files.
+    fn whiteouts(&self) -> Whiteouts;
+    /// Tries whether it works in a data root; says what is missing.
+    fn probe(&self, root: &Path) -> Result<(), String>;
+    /// Makes a snapshot's directory, which must not exist.
+    fn prepare(&self, root: &Path, directory: &Path, lower: &[Lower]) -> Result<(), Error>;
+    /// Describes a snapshot's writable mount.
+    fn mount(&self, root: &Path, directory: &Path, lower: &[Lower]) -> Result<RootMount, Error>;
+    /// Describes a read-only mount of layers.
+    fn read_only(&self, root: &Path, lower: &[Lower]) -> Result<RootMount, Error>;
+    /// What differs from the layers, sorted by path.
+    fn changes(&self, root: &Path, directory: &Path, lower: &[Lower]) -> Result<Vec<Change>, Error>;
+    /// What the snapshot holds beyond its layers.
+    fn usage(&self, root: &Path, directory: &Path, lower: &[Lower]) -> Result<Usage, Error>;
+    /// Makes the directory that will be a layer's `fs` out of what differs. A snapshot that is consumed
+    /// may be spoilt by it, one that is kept stays as it is.
+    fn difference(&self, commit: &Committed<'_>) -> Result<Difference, Error>;
+}
+
+/// A snapshot of which a layer is to be made.
+pub(crate) struct Committed<'a> {
+    /// The data root.
+    pub(crate) root: &'a Path,
+    /// The snapshot's directory.
+    pub(crate) directory: &'a Path,
+    pub(crate) lower: &'a [Lower],
+    /// As in [`super::CommitOptions::stubs`].
+    pub(crate) stubs: &'a [PathBuf],
+    pub(crate) after: After,
+}
+
+/// What differs from the layers, in layer form.
+pub(crate) struct Difference {
+    /// Where it is, on the data root's file system: to be renamed.
+    pub(crate) tree: PathBuf,
+    /// Whether the root's owner, mode or attributes differ from those of the layers.
+    pub(crate) root_changed: bool,
+}
+
+pub(crate) fn by_name(name: &str) -> Option<Box<dyn Driver>> {
+    match name {
+        OVERLAY => Some(Box::new(Overlay)),
+        VFS => Some(Box::new(Vfs)),
+        _ => None,
+    }
+}
+
+/// Overlay where it works, else the copying one.
+pub(crate) fn detect(root: &Path) -> Box<dyn Driver> {
+    match Overlay.probe(root) {
+        Ok(()) => Box::new(Overlay),
+        Err(reason) => {
+            tracing::warn!(reason, "overlay does not work here: layers will be copied (driver vfs)");
+            Box::new(Vfs)
+        }
+    }
+}
+
+/// Opens what a description describes, mounted nowhere.
+pub(crate) fn open(mount: &RootMount) -> Result<OwnedFd, Error> {
+    match mount {
+        RootMount::Bind { source } => {
+            let file = fs::File::open(source).map_err(Error::io("open", source))?;
+            Ok(file.into())
+        }
+        RootMount::Overlay { lower, upper, work } => {
+            open_overlay(lower, upper.as_deref().zip(work.as_deref())).map_err(Error::io(
+                "mount an overlay at",
+                upper.as_ref().or(lower.first()).cloned().unwrap_or_default(),
+            ))
+        }
+    }
+}
+
+/// Paths go to the kernel as `/proc/self/fd/<n>`, because a mount option has at most 255 bytes.
+fn open_overlay(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, rustix::io::Errno> {
+    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (option, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
+        rustix::mount::fsconfig_set_string(&context, option, value)?;
+    }
+    let mut held = Vec::new();
+    let mut set = |option: &str, path: &Path| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty())?;
+        let short = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&directory));
+        held.push(directory);
+        rustix::mount::fsconfig_set_string(&context, option, short)
+    };
+    for path in lower {
+        set("lowerdir+", path)?;
+    }
+    if let Some((upper, work)) = upper {
+        set("upperdir", upper)?;
+        set("workdir", work)?;
+    }
+    rustix::mount::fsconfig_create(&context)?;
+    let attributes =
+        if upper.is_some() { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_RDONLY };
+    let mount = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    // The mount's own descriptor is `O_PATH`; callers list the directory.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(&mount, ".", flags, Mode::empty())?;
+    Ok(root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_names_each_layer_once_and_none_in_vain() {
+        let layer = |id, empty, root_opaque| Lower { id: LayerId(id), empty, root_entry: false, root_opaque };
+        let check = |layers: &[Lower], expected: &[u64]| {
+            let got: Vec<u64> = effective(layers).iter().map(|layer| layer.id.0).collect();
+            assert_eq!(got, expected);
+        };
+        check(&[], &[]);
+        check(&[layer(1, false, false), layer(2, true, false), layer(3, false, false)], &[1, 3]);
+        check(&[layer(1, false, false), layer(2, false, false), layer(1, false, false)], &[2, 1]);
+        check(&[layer(1, false, false), layer(2, false, true), layer(3, false, false)], &[2, 3]);
+        check(&[layer(1, false, false), layer(2, true, true)], &[]);
+    }
+}
