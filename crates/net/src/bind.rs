@@ -153,7 +153,7 @@ fn hold(address: SocketAddr, protocol: Protocol) -> Result<OwnedFd, Errno> {
 /// Whether the host has IPv6 at all, so that `::` can be bound too.
 #[must_use]
 pub fn has_ipv6() -> bool {
-    std::path::Path::new("/proc/net/if_inet6").exists()
+    std::path::Path::new("/proc/thread-self/net/if_inet6").exists()
 }
 
 /// Why a port could not be held. `Display` is Docker's inner part, such as

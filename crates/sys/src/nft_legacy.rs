@@ -29,7 +29,7 @@ const LIMIT: usize = 64 << 20;
 /// # Errors
 /// What the kernel said.
 pub fn drops_forwarded() -> io::Result<bool> {
-    match std::fs::read_to_string("/proc/net/ip_tables_names") {
+    match std::fs::read_to_string("/proc/thread-self/net/ip_tables_names") {
         Ok(names) if names.lines().any(|name| name == "filter") => {}
         _ => return Ok(false),
     }
