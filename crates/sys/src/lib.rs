@@ -20,6 +20,7 @@ pub mod pidfd;
 pub mod process;
 pub mod rooted;
 pub mod seccomp;
+pub mod signal;
 pub mod fdpass;
 pub mod spawn;
 pub mod tree;
