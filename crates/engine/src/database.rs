@@ -1,1 +1,175 @@
-//! The engine database: schema and the writer.
+//! The engine database: its schema, and the one way to write it.
+//!
+//! ```text
+//! meta               what belongs to the data root: the daemon's id
+//! networks           built-in ones too, so that references are foreign keys
+//! containers         one without a snapshot was being made or unmade when the daemon died
+//! container_volumes  a volume with a row here cannot be removed
+//! sandboxes          network state of what runs: address, ports; `owner` is the container that made it
+//! sandbox_members    who lives in it; the address is free again when nobody does
+//! volumes            named and anonymous
+//! ```
+//! `record` and `state` are JSON of [`crate::containers::Record`] and [`crate::containers::State`]:
+//! fields are added with defaults, so an older program still reads them. `seq` is the last journal
+//! record of the container's shim that is contained in `state`; both change in one transaction.
+//!
+//! Transactions are short (tens of microseconds) and are run on the caller's thread. What would make
+//! one of them long, copying the log back into the database, is done by a thread of its own.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use gantry_state::{Database, Migration, Schema, Synchronous};
+use rusqlite::Transaction;
+
+use crate::OpenError;
+
+const SCHEMA: Schema = Schema {
+    migrations: &[Migration {
+        reader: 1,
+        sql: "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE networks (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, driver TEXT NOT NULL, created INTEGER NOT NULL
+) STRICT;
+CREATE TABLE containers (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, boot TEXT NOT NULL, seq INTEGER NOT NULL,
+    record TEXT NOT NULL, state TEXT NOT NULL
+) STRICT;
+CREATE TABLE volumes (
+    name TEXT PRIMARY KEY, record TEXT NOT NULL
+) STRICT;
+CREATE TABLE container_volumes (
+    container TEXT NOT NULL REFERENCES containers (id) ON DELETE CASCADE,
+    volume TEXT NOT NULL REFERENCES volumes (name) ON DELETE RESTRICT,
+    PRIMARY KEY (container, volume)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX volume_users ON container_volumes (volume);
+CREATE TABLE sandboxes (
+    id TEXT PRIMARY KEY, network TEXT NOT NULL REFERENCES networks (id), owner TEXT NOT NULL, record TEXT NOT NULL
+) STRICT;
+CREATE TABLE sandbox_members (
+    sandbox TEXT NOT NULL REFERENCES sandboxes (id) ON DELETE CASCADE, container TEXT NOT NULL,
+    PRIMARY KEY (sandbox, container)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX member_of ON sandbox_members (container);
+",
+    }],
+    synchronous: Synchronous::Normal,
+};
+
+/// Transactions after which the log is copied back.
+const CHECKPOINT_EVERY: u32 = 256;
+
+/// The engine database. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Ledger {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    database: Database,
+    writes: AtomicU32,
+    /// Wakes the thread that copies the log back; the thread ends when it is dropped.
+    checkpoint: Sender<()>,
+}
+
+/// A failed transaction; nothing of it stays.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LedgerError {
+    /// The database failed.
+    #[error("engine database: {0}")]
+    State(#[from] gantry_state::Error),
+    /// A record cannot be read or written as JSON.
+    #[error("engine database: a record cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl From<rusqlite::Error> for LedgerError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::State(error.into())
+    }
+}
+
+impl LedgerError {
+    /// Whether a UNIQUE or PRIMARY KEY constraint refused it.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.extended_code().is_some_and(|code| {
+            code == rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE
+                || code == rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY
+        })
+    }
+
+    /// Whether something still refers to what was to go.
+    pub(crate) fn is_referred_to(&self) -> bool {
+        self.extended_code().is_some_and(|code| {
+            code == rusqlite::ffi::SQLITE_CONSTRAINT_FOREIGNKEY
+                || code == rusqlite::ffi::SQLITE_CONSTRAINT_TRIGGER
+        })
+    }
+
+    fn extended_code(&self) -> Option<i32> {
+        match self {
+            Self::State(gantry_state::Error::Sql(error)) => {
+                error.sqlite_error().map(|error| error.extended_code)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Ledger {
+    /// Opens or makes the database.
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+        let failed = |error: &dyn std::fmt::Display| OpenError::Database(error.to_string());
+        let database = Database::open(path, &SCHEMA).map_err(|error| failed(&crate::chain(&error)))?;
+        database
+            .write(|transaction| -> Result<(), LedgerError> {
+                Ok(transaction.pragma_update(None, "wal_autocheckpoint", 0)?)
+            })
+            .map_err(|error| failed(&error))?;
+        let (checkpoint, due) = channel();
+        let path = path.to_owned();
+        std::thread::Builder::new()
+            .name("engine-db".into())
+            .stack_size(256 << 10)
+            .spawn(move || checkpoints(&path, &due))
+            .map_err(|error| failed(&error))?;
+        Ok(Self { shared: Arc::new(Shared { database, writes: AtomicU32::new(0), checkpoint }) })
+    }
+
+    /// Runs one transaction: all of it or nothing.
+    pub(crate) fn write<T, E: From<gantry_state::Error>>(
+        &self,
+        run: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let result = self.shared.database.write(run);
+        if self.shared.writes.fetch_add(1, Ordering::Relaxed) % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1 {
+            // The thread outlives this sender; should it have failed to, the log only grows.
+            let _ = self.shared.checkpoint.send(());
+        }
+        result
+    }
+
+    /// Reads within one snapshot.
+    pub(crate) fn read<T>(
+        &self,
+        run: impl FnOnce(&Transaction<'_>) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        self.shared.database.read(run)
+    }
+}
+
+/// Copies the log back whenever it is told to. Writers are not kept waiting for it.
+fn checkpoints(path: &Path, due: &Receiver<()>) {
+    let Ok(connection) = rusqlite::Connection::open(path) else { return };
+    while due.recv().is_ok() {
+        while due.try_recv().is_ok() {}
+        let result = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        if let Err(error) = result {
+            tracing::warn!("the engine database's log was not copied back: {error}");
+        }
+    }
+}

@@ -19,6 +19,7 @@
 
 mod database;
 mod names;
+mod readiness;
 mod recovery;
 
 pub mod containers;
@@ -30,7 +31,10 @@ pub mod settings;
 pub mod system;
 pub mod volumes;
 
-use std::sync::Arc;
+use std::io::Read;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use gantry_model::ErrorKind;
 
@@ -94,13 +98,155 @@ impl Engine {
     ///
     /// # Errors
     /// [`OpenError`].
-    pub async fn open(_settings: Settings, _store: Arc<gantry_store::Store>) -> Result<Self, OpenError> {
-        unimplemented!("filled next")
+    pub async fn open(settings: Settings, store: Arc<gantry_store::Store>) -> Result<Self, OpenError> {
+        let runtime = tokio::runtime::Handle::current();
+        blocking(move || Self::open_now(settings, store, &runtime)).await
     }
 
-    /// Stops taking requests and waits until what is under way is recorded. Containers run on.
+    fn open_now(
+        settings: Settings,
+        store: Arc<gantry_store::Store>,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<Self, OpenError> {
+        let _entered = runtime.enter();
+        for (directory, mode) in [
+            (settings.data_root.join("containers"), 0o710),
+            (settings.data_root.join("volumes"), 0o711),
+            (settings.exec_root.join("c"), 0o700),
+        ] {
+            make_directory(&directory, mode)?;
+        }
+        let ledger = database::Ledger::open(&settings.data_root.join("engine.db"))?;
+        let events = events::Events::new();
+        let index = Arc::new(containers::index::Index::default());
+        let networks = networks::Networks::open(&settings, &ledger, Arc::clone(&index))?;
+        let scratch = settings.exec_root.join("net");
+        let sandboxes = sandboxes::Sandboxes::new(networks.clone(), ledger.clone(), scratch);
+        let volumes =
+            volumes::Volumes::new(ledger.clone(), events.clone(), settings.data_root.join("volumes"));
+        let images = images::Images::new(Arc::clone(&store), events.clone(), Arc::clone(&index));
+        let id = daemon_id(&ledger).map_err(|error| OpenError::Database(error.to_string()))?;
+        let core = Arc::new(containers::core::Core {
+            ledger,
+            store,
+            events: events.clone(),
+            index,
+            networks: networks.clone(),
+            sandboxes: sandboxes.clone(),
+            volumes: volumes.clone(),
+            host: host_facts(settings)?,
+            execs: containers::exec::Execs::default(),
+        });
+        recovery::recover(&core, runtime).map_err(|error| OpenError::Database(error.to_string()))?;
+        let system = system::System::new(Arc::clone(&core), images.clone(), id);
+        let containers = containers::Containers::new(core);
+        Ok(Self { containers, sandboxes, images, networks, volumes, events, system })
+    }
+
+    /// Ends all tasks and subscriptions. Containers run on; the next [`Engine::open`] takes them up.
     /// Dropping the engine without this is safe too: it is what a crash does.
     pub async fn close(&self) {
-        unimplemented!("filled next")
+        self.containers.close();
+        self.events.close();
+    }
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<(), OpenError> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.map_err(|error| OpenError::Directory { path: path.into(), reason: error.to_string() })
+}
+
+/// The daemon's id: a UUID that stays with the data root.
+fn daemon_id(ledger: &database::Ledger) -> Result<String, database::LedgerError> {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = random();
+    let hex = gantry_model::id::to_hex(&[
+        a,
+        b,
+        c,
+        d,
+        e,
+        f,
+        g & 0x0f | 0x40,
+        h,
+        i & 0x3f | 0x80,
+        j,
+        k,
+        l,
+        m,
+        n,
+        o,
+        p,
+    ]);
+    let fresh = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
+    ledger.write(|transaction| {
+        transaction.execute("INSERT INTO meta VALUES ('id', ?1) ON CONFLICT DO NOTHING", [&fresh])?;
+        Ok(transaction.query_row("SELECT value FROM meta WHERE key = 'id'", [], |row| row.get(0))?)
+    })
+}
+
+fn host_facts(settings: Settings) -> Result<containers::core::HostFacts, OpenError> {
+    let directory = match &settings.bin_dir {
+        Some(directory) => directory.clone(),
+        None => std::fs::read_link("/proc/self/exe")
+            .ok()
+            .and_then(|path| path.parent().map(Path::to_owned))
+            .unwrap_or_default(),
+    };
+    let binary = |name: &'static str| {
+        let path = directory.join(name);
+        if path.is_file() { Ok(path) } else { Err(OpenError::Binary(name)) }
+    };
+    let read = |path: &str| {
+        let text = std::fs::read_to_string(path);
+        text.map_err(|error| OpenError::Directory { path: path.into(), reason: error.to_string() })
+    };
+    let cgroups = gantry_runtime::cgroup::detect()
+        .map_err(|error| OpenError::Directory { path: "/sys/fs/cgroup".into(), reason: chain(&error) })?;
+    Ok(containers::core::HostFacts {
+        cgroups,
+        capabilities: containers::parse_bounding_set(&read("/proc/self/status")?),
+        boot_id: read("/proc/sys/kernel/random/boot_id")?.trim().to_owned(),
+        shim: binary("gantry-shim")?,
+        init: directory.join("gantry-init"),
+        cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        settings,
+    })
+}
+
+/// An error with all its sources, as users and logs see it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        // A transparent wrapper says what its source says.
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// Random bytes of the kernel's.
+pub(crate) fn random() -> [u8; 32] {
+    static SOURCE: OnceLock<std::fs::File> = OnceLock::new();
+    let mut bytes = [0; 32];
+    let source =
+        SOURCE.get_or_init(|| std::fs::File::open("/dev/urandom").expect("every host has /dev/urandom"));
+    let mut reader = source;
+    reader.read_exact(&mut bytes).expect("/dev/urandom never ends");
+    bytes
+}
+
+/// Runs something that blocks on a thread made for that.
+pub(crate) async fn blocking<T: Send + 'static, E: Send + 'static>(
+    run: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
+    match tokio::task::spawn_blocking(run).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is shutting down: whoever waits is dropped with it.
+        Err(_) => std::future::pending().await,
     }
 }

@@ -1,10 +1,20 @@
 //! The host and the daemon, as `info` shows them.
 
+use std::sync::Arc;
+
 use gantry_model::Timestamp;
+use gantry_runtime::cgroup::Version;
+
+use crate::containers::core::Core;
+use crate::images::Images;
 
 /// The host and the daemon. Cheap to clone.
 #[derive(Clone)]
-pub struct System {}
+pub struct System {
+    core: Arc<Core>,
+    images: Images,
+    id: Arc<str>,
+}
 
 /// What `info` shows. Everything is read anew.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -75,8 +85,110 @@ pub struct Controllers {
 }
 
 impl System {
+    pub(crate) fn new(core: Arc<Core>, images: Images, id: String) -> Self {
+        Self { core, images, id: id.into() }
+    }
+
     /// Reads it.
     pub async fn info(&self) -> Info {
-        unimplemented!("filled next")
+        let containers = crate::containers::Containers::new(Arc::clone(&self.core)).counts();
+        let system = self.clone();
+        let read = crate::blocking(move || Ok::<_, std::convert::Infallible>(system.read(containers)));
+        match read.await {
+            Ok(info) => info,
+            Err(never) => match never {},
+        }
     }
+
+    fn read(&self, containers: (usize, usize, usize)) -> Info {
+        let core = &self.core;
+        let settings = &core.host.settings;
+        let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let release = file("/etc/os-release");
+        let field = |key: &str| {
+            let value = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            value.unwrap_or_default().trim_matches('"').to_owned()
+        };
+        let v2 = core.host.cgroups.version == Version::V2;
+        let controllers = self.controllers();
+        let mut warnings = core.networks.warnings();
+        let lacks = [
+            (controllers.memory, "No memory limit support"),
+            (controllers.swap, "No swap limit support"),
+            (controllers.cpu_cfs, "No cpu cfs quota support"),
+            (controllers.cpu_shares, "No cpu shares support"),
+            (controllers.cpuset, "No cpuset support"),
+            (controllers.ipv4_forwarding, "IPv4 forwarding is disabled"),
+        ];
+        warnings.extend(lacks.iter().filter(|(has, _)| !has).map(|(_, what)| format!("WARNING: {what}")));
+        let mut security = vec!["name=seccomp,profile=builtin".to_owned()];
+        security.extend(v2.then(|| "name=cgroupns".to_owned()));
+        let count = |path: &str| std::fs::read_dir(path).map_or(0, Iterator::count);
+        Info {
+            id: self.id.to_string(),
+            containers,
+            images: self.images.count(),
+            driver: core.store.driver_name().into(),
+            driver_status: Vec::new(),
+            cgroup_version: if v2 { "2" } else { "1" }.into(),
+            controllers,
+            kernel_version: file("/proc/sys/kernel/osrelease").trim().into(),
+            operating_system: (field("PRETTY_NAME"), field("VERSION_ID")),
+            architecture: std::env::consts::ARCH.into(),
+            cpus: core.host.cpus,
+            memory_bytes: memory_bytes(),
+            name: hostname(),
+            data_root: settings.data_root.to_string_lossy().into_owned(),
+            labels: settings.labels.clone(),
+            security_options: security,
+            warnings,
+            event_listeners: core.events.listeners(),
+            descriptors_and_threads: (count("/proc/self/fd"), count("/proc/self/task")),
+            system_time: crate::events::now(),
+            logging_driver: match settings.defaults.log.driver.as_str() {
+                "" => "json-file".into(),
+                given => given.into(),
+            },
+        }
+    }
+
+    fn controllers(&self) -> Controllers {
+        let layout = &self.core.host.cgroups;
+        let v2 = layout.unified.as_ref().filter(|_| layout.version == Version::V2);
+        let of_v2 =
+            v2.map(|mount| std::fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default());
+        let has = |name: &str| match &of_v2 {
+            Some(names) => names.split_whitespace().any(|have| have == name),
+            None => layout.hierarchies.iter().any(|one| one.controllers.iter().any(|have| have == name)),
+        };
+        let v1_file = |controller: &str, file: &str| {
+            let mount =
+                layout.hierarchies.iter().find(|one| one.controllers.iter().any(|have| have == controller));
+            mount.is_some_and(|one| one.mount.join(file).exists())
+        };
+        let forwarding = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward");
+        Controllers {
+            memory: has("memory"),
+            swap: v2.is_some() || v1_file("memory", "memory.memsw.limit_in_bytes"),
+            pids: has("pids"),
+            cpu_cfs: v2.is_some() && has("cpu") || v1_file("cpu", "cpu.cfs_quota_us"),
+            cpu_shares: has("cpu"),
+            cpuset: has("cpuset"),
+            oom_kill_disable: v2.is_none() && has("memory"),
+            ipv4_forwarding: forwarding.is_ok_and(|text| text.trim() == "1"),
+        }
+    }
+}
+
+/// The host's name.
+pub(crate) fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.map(|name| name.trim().to_owned()).unwrap_or_default()
+}
+
+/// The host's memory in bytes.
+pub(crate) fn memory_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
 }

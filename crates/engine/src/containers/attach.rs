@@ -5,9 +5,18 @@
 //! descriptor, which speaks to the client from then on, also without the daemon. A container that
 //! does not run yet keeps attachments until it starts.
 
-use std::os::fd::OwnedFd;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
-use super::{Containers, Error};
+use gantry_model::container::Status;
+use gantry_runtime::shim::protocol::{self, DEFAULT_DETACH_KEYS, Framing, Request, Streams};
+
+use super::core::Core;
+use super::index::Entry;
+use super::link::Pending;
+use super::task::{Answerer, Message, Phase, Task};
+use super::{Containers, Error, LogOptions};
 
 /// What to attach and how.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -27,13 +36,19 @@ pub struct AttachOptions {
 }
 
 /// A checked attach, waiting for its connection.
-pub struct Attachment {}
+pub struct Attachment {
+    core: Arc<Core>,
+    entry: Arc<Entry>,
+    options: AttachOptions,
+    detach_keys: Vec<u8>,
+    tty: bool,
+}
 
 impl Attachment {
     /// Whether output is framed in Docker's multiplexed form (no terminal).
     #[must_use]
     pub fn multiplexed(&self) -> bool {
-        unimplemented!("filled next")
+        !self.tty
     }
 
     /// Hands over the hijacked connection with the bytes that were read from it after the request.
@@ -42,9 +57,81 @@ impl Attachment {
     ///
     /// # Errors
     /// [`Error::Conflict`] if the container went away; the connection is closed then.
-    pub async fn connect(self, _connection: OwnedFd, _early: Vec<u8>) -> Result<(), Error> {
-        unimplemented!("filled next")
+    pub async fn connect(self, connection: OwnedFd, early: Vec<u8>) -> Result<(), Error> {
+        let mut connection = connection;
+        if self.options.logs {
+            connection = self.send_past(connection).await?;
+        }
+        if !self.options.stream {
+            return Ok(());
+        }
+        let attach = Box::new(protocol::Attach {
+            streams: Streams {
+                stdin: self.options.stdin && self.entry.view().record.config.open_stdin,
+                stdout: self.options.stdout,
+                stderr: self.options.stderr,
+            },
+            framing: if self.tty { Framing::Raw } else { Framing::Multiplexed },
+            detach_keys: self.detach_keys,
+            early,
+        });
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        self.entry.tell(Message::Attach { attach, client: connection, answer })?;
+        answered.await.map_err(|_| Error::Conflict("the container ended meanwhile".into()))??;
+        super::publish(&self.core, &self.entry.view().record, "attach", Vec::new());
+        Ok(())
     }
+
+    /// Writes what was logged so far. A client that does not read keeps only its own thread.
+    async fn send_past(&self, connection: OwnedFd) -> Result<OwnedFd, Error> {
+        let options =
+            LogOptions { stdout: self.options.stdout, stderr: self.options.stderr, ..LogOptions::default() };
+        let containers = Containers { core: Arc::clone(&self.core) };
+        let mut log = containers.logs(self.entry.id.as_str(), options).await?;
+        let mut past = Vec::new();
+        while let Some(entry) = log.next().await? {
+            frame(&mut past, &entry.bytes, entry.stderr, self.tty);
+        }
+        crate::blocking(move || {
+            let socket = std::os::unix::net::UnixStream::from(connection);
+            let written = socket.set_nonblocking(false).and_then(|()| (&socket).write_all(&past));
+            written.map_err(|error| Error::Conflict(format!("the client went away: {error}")))?;
+            Ok(socket.into())
+        })
+        .await
+    }
+}
+
+/// Adds output as a client expects it: as it is for a terminal, else with Docker's header.
+pub(super) fn frame(to: &mut Vec<u8>, bytes: &[u8], stderr: bool, tty: bool) {
+    if !tty {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        to.extend([if stderr { 2 } else { 1 }, 0, 0, 0]);
+        to.extend(length.to_be_bytes());
+    }
+    to.extend(bytes);
+}
+
+/// Reads `ctrl-p,ctrl-q`: letters and `ctrl-` with a letter or one of `@[\]^_`.
+///
+/// # Errors
+/// [`Error::Invalid`] in Docker's words.
+pub(super) fn detach_keys(text: &str) -> Result<Vec<u8>, Error> {
+    if text.is_empty() {
+        return Ok(DEFAULT_DETACH_KEYS.to_vec());
+    }
+    text.split(',')
+        .map(|key| match (key.strip_prefix("ctrl-"), key.as_bytes()) {
+            (Some(control), _) => match *control.as_bytes() {
+                [letter @ (b'a'..=b'z')] => Some(letter - b'a' + 1),
+                [sign @ (b'@' | b'['..=b'_')] => Some(sign - b'@'),
+                _ => None,
+            },
+            (None, &[byte]) if byte.is_ascii() => Some(byte),
+            _ => None,
+        })
+        .collect::<Option<_>>()
+        .ok_or_else(|| Error::Invalid(format!("Invalid detach keys ({text}) provided")))
 }
 
 impl Containers {
@@ -52,7 +139,64 @@ impl Containers {
     ///
     /// # Errors
     /// [`Error::NoSuchContainer`]; [`Error::Conflict`] if it is paused or restarting.
-    pub async fn attach(&self, _container: &str, _options: AttachOptions) -> Result<Attachment, Error> {
-        unimplemented!("filled next")
+    pub async fn attach(&self, container: &str, options: AttachOptions) -> Result<Attachment, Error> {
+        let entry = self.core.index.find(container)?;
+        let view = entry.view();
+        let id = &view.record.id;
+        let conflict = match view.state.status {
+            Status::Paused => Some(format!("container {id} is paused, unpause the container before attach.")),
+            Status::Restarting => {
+                Some(format!("container {id} is restarting, wait until the container is running"))
+            }
+            _ => None,
+        };
+        if let Some(conflict) = conflict {
+            return Err(Error::Conflict(conflict));
+        }
+        let detach_keys = detach_keys(&options.detach_keys)?;
+        let tty = view.record.config.tty;
+        Ok(Attachment { core: Arc::clone(&self.core), entry, options, detach_keys, tty })
+    }
+}
+
+impl Task {
+    pub(super) fn on_attach(&mut self, attach: protocol::Attach, client: OwnedFd, answer: Answerer<()>) {
+        match (&mut self.link, self.phase) {
+            (Some(link), Phase::Up) => {
+                link.ask(Request::Attach(attach), &[client.as_fd()], Pending::Nobody);
+            }
+            _ => {
+                self.callers.clients.push((attach, client));
+            }
+        }
+        let _ = answer.send(Ok(()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn detach_keys_are_read_as_docker_reads_them() {
+        for (text, keys) in [
+            ("", Some(&[16, 17][..])),
+            ("ctrl-a", Some(&[1])),
+            ("ctrl-@,a", Some(&[0, b'a'])),
+            ("ctrl-_", Some(&[31])),
+            ("ctrl-", None),
+            ("ab", None),
+            ("ctrl-1", None),
+        ] {
+            assert_eq!(detach_keys(text).ok().as_deref(), keys, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn output_is_framed_unless_there_is_a_terminal() {
+        let mut framed = Vec::new();
+        frame(&mut framed, b"ab", true, false);
+        frame(&mut framed, b"c", false, true);
+        assert_eq!(framed, b"\x02\0\0\0\0\0\0\x02abc");
     }
 }

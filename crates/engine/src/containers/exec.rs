@@ -1,11 +1,26 @@
-//! Further processes in a running container.
+//! Further processes in a running container. Execs are kept in memory: they end with their container,
+//! and what they were is of no use afterwards.
 
+use std::collections::HashMap;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use gantry_model::container::Status;
 use gantry_model::{ContainerId, ExecId};
+use gantry_runtime::shim::protocol::{
+    self, Framing, RefusalKind, Reply, Request, ResizeTty, Streams, TerminalSize,
+};
+use parking_lot::Mutex;
 
+use super::attach::{detach_keys, frame};
+use super::record::View;
+use super::spec::{self, Facts};
 use super::{Containers, Error};
+
+/// How long an exec that ended can be inspected.
+const KEPT: Duration = Duration::from_secs(300);
 
 /// What `exec` was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,14 +77,104 @@ pub struct ExecView {
     pub pid: u32,
 }
 
+/// All execs.
+#[derive(Default)]
+pub(crate) struct Execs {
+    table: Mutex<HashMap<ExecId, Known>>,
+}
+
+struct Known {
+    view: ExecView,
+    started: bool,
+    ended: Option<Instant>,
+}
+
+impl Execs {
+    fn insert(&self, view: ExecView) {
+        let mut table = self.table.lock();
+        table.retain(|_, known| known.ended.is_none_or(|ended| ended.elapsed() < KEPT));
+        table.insert(view.id.clone(), Known { view, started: false, ended: None });
+    }
+
+    fn get(&self, id: &str) -> Result<ExecView, Error> {
+        let table = self.table.lock();
+        let known = id.parse().ok().and_then(|id: ExecId| table.get(&id));
+        known.map(|known| known.view.clone()).ok_or_else(|| Error::NoSuchExec(id.into()))
+    }
+
+    /// Marks it as started, once.
+    fn claim(&self, id: &ExecId) -> Result<(), Error> {
+        let mut table = self.table.lock();
+        let known = table.get_mut(id).ok_or_else(|| Error::NoSuchExec(id.to_string()))?;
+        if std::mem::replace(&mut known.started, true) {
+            let text = match known.view.exit_code {
+                Some(_) => format!("exec command {id} has already run"),
+                None => format!("exec command {id} is already running"),
+            };
+            return Err(Error::Conflict(text));
+        }
+        Ok(())
+    }
+
+    /// The shim says that it runs.
+    pub(super) fn started(&self, id: &str, pid: u32) {
+        self.change(id, |known| {
+            known.view.running = known.view.exit_code.is_none();
+            known.view.pid = pid;
+        });
+    }
+
+    /// The shim says that it ended; its id, if it is one of ours.
+    pub(super) fn exited(&self, id: &str, code: i32) -> Option<String> {
+        self.change(id, |known| {
+            known.view.running = false;
+            known.view.exit_code = Some(code);
+            known.ended = Some(Instant::now());
+        })
+    }
+
+    fn change(&self, id: &str, change: impl FnOnce(&mut Known)) -> Option<String> {
+        let id: ExecId = id.parse().ok()?;
+        let mut table = self.table.lock();
+        change(table.get_mut(&id)?);
+        Some(id.to_string())
+    }
+
+    /// What still ran was killed with its container.
+    pub(super) fn container_ended(&self, container: &ContainerId) {
+        for known in self.table.lock().values_mut() {
+            if known.view.container == *container && known.view.running {
+                (known.view.running, known.view.exit_code) = (false, Some(137));
+                known.ended = Some(Instant::now());
+            }
+        }
+    }
+
+    /// Forgets a container's.
+    pub(super) fn container_removed(&self, container: &ContainerId) {
+        self.table.lock().retain(|_, known| known.view.container != *container);
+    }
+
+    /// Those that run in a container.
+    pub(super) fn running_in(&self, container: &ContainerId) -> Vec<ExecId> {
+        let table = self.table.lock();
+        let running = table.values().filter(|known| known.view.container == *container && known.view.running);
+        running.map(|known| known.view.id.clone()).collect()
+    }
+}
+
 /// A checked exec, waiting for its connection.
-pub struct ExecSession {}
+pub struct ExecSession {
+    containers: Containers,
+    exec: ExecView,
+    options: ExecStartOptions,
+}
 
 impl ExecSession {
     /// Whether output is framed in Docker's multiplexed form.
     #[must_use]
     pub fn multiplexed(&self) -> bool {
-        unimplemented!("filled next")
+        !self.exec.request.tty
     }
 
     /// Starts it over the hijacked connection. If it cannot be started, Docker's text is written to the
@@ -77,8 +182,28 @@ impl ExecSession {
     ///
     /// # Errors
     /// [`Error::Launch`], [`Error::Conflict`].
-    pub async fn connect(self, _connection: OwnedFd, _early: Vec<u8>) -> Result<(), Error> {
-        unimplemented!("filled next")
+    pub async fn connect(self, connection: OwnedFd, early: Vec<u8>) -> Result<(), Error> {
+        let request = &self.exec.request;
+        // A copy, to tell the client should it fail; the shim closes the connection itself.
+        let copy = connection.try_clone().map_err(|error| Error::Internal(error.to_string()))?;
+        let attach = protocol::Attach {
+            streams: Streams { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr },
+            framing: if request.tty { Framing::Raw } else { Framing::Multiplexed },
+            detach_keys: detach_keys(&request.detach_keys)?,
+            early,
+        };
+        let tty = request.tty;
+        let started = self.containers.run_exec(&self.exec, self.options, Some((attach, connection))).await;
+        if let Err(error) = &started {
+            let mut text = Vec::new();
+            frame(&mut text, format!("{error}\r\n").as_bytes(), false, tty);
+            let mut socket = std::os::unix::net::UnixStream::from(copy);
+            // A client that has gone does not need to be told; a few bytes always fit.
+            if socket.set_nonblocking(true).and_then(|()| socket.write_all(&text)).is_ok() {
+                let _ = socket.shutdown(std::net::Shutdown::Both);
+            }
+        }
+        started
     }
 }
 
@@ -87,39 +212,149 @@ impl Containers {
     ///
     /// # Errors
     /// [`Error::Conflict`] if the container does not run or is paused; [`Error::Invalid`] without a command.
-    pub async fn exec_create(&self, _container: &str, _request: ExecRequest) -> Result<ExecId, Error> {
-        unimplemented!("filled next")
+    pub async fn exec_create(&self, container: &str, request: ExecRequest) -> Result<ExecId, Error> {
+        let view = self.core.index.find(container)?.view();
+        check_running(&view, container)?;
+        if request.command.is_empty() {
+            return Err(Error::Invalid("No exec command specified".into()));
+        }
+        detach_keys(&request.detach_keys)?;
+        let id = ExecId::from_random(crate::random());
+        let action = format!("exec_create: {}", request.command.join(" "));
+        self.core.execs.insert(ExecView {
+            id: id.clone(),
+            container: view.record.id.clone(),
+            request: Arc::new(request),
+            running: false,
+            exit_code: None,
+            pid: 0,
+        });
+        super::publish(&self.core, &view.record, &action, vec![("execID", id.to_string())]);
+        Ok(id)
     }
 
     /// Checks that an exec can be started with an attached client.
     ///
     /// # Errors
     /// [`Error::NoSuchExec`]; [`Error::Conflict`] if it was started before or the container does not run.
-    pub async fn exec_attach(&self, _exec: &str, _options: ExecStartOptions) -> Result<ExecSession, Error> {
-        unimplemented!("filled next")
+    pub async fn exec_attach(&self, exec: &str, options: ExecStartOptions) -> Result<ExecSession, Error> {
+        let exec = self.claim_exec(exec)?;
+        Ok(ExecSession { containers: self.clone(), exec, options })
     }
 
     /// Starts an exec that nobody attaches to; returns when its process runs.
     ///
     /// # Errors
     /// As [`Containers::exec_attach`], and [`Error::Launch`].
-    pub async fn exec_detached(&self, _exec: &str, _options: ExecStartOptions) -> Result<(), Error> {
-        unimplemented!("filled next")
+    pub async fn exec_detached(&self, exec: &str, options: ExecStartOptions) -> Result<(), Error> {
+        let exec = self.claim_exec(exec)?;
+        self.run_exec(&exec, options, None).await
     }
 
     /// The present view of an exec. Execs are forgotten some minutes after they ended.
     ///
     /// # Errors
     /// [`Error::NoSuchExec`].
-    pub fn exec_inspect(&self, _exec: &str) -> Result<ExecView, Error> {
-        unimplemented!("filled next")
+    pub fn exec_inspect(&self, exec: &str) -> Result<ExecView, Error> {
+        self.core.execs.get(exec)
     }
 
     /// Sets the size of an exec's terminal.
     ///
     /// # Errors
     /// [`Error::NoSuchExec`].
-    pub async fn exec_resize(&self, _exec: &str, _rows: u16, _columns: u16) -> Result<(), Error> {
-        unimplemented!("filled next")
+    pub async fn exec_resize(&self, exec: &str, rows: u16, columns: u16) -> Result<(), Error> {
+        let exec = self.core.execs.get(exec)?;
+        let entry = self.core.index.find(exec.container.as_str())?;
+        let size = TerminalSize { rows, cols: columns };
+        let request = Request::ResizeTty(ResizeTty { exec_id: Some(exec.id.to_string()), size });
+        let answer = self.forward(&entry, request, None).await?;
+        answer.map(drop).map_err(|refusal| Error::NotFound(refusal.text))
+    }
+
+    fn claim_exec(&self, exec: &str) -> Result<ExecView, Error> {
+        let exec = self.core.execs.get(exec)?;
+        let view = self.core.index.find(exec.container.as_str())?.view();
+        check_running(&view, view.record.id.as_str())?;
+        self.core.execs.claim(&exec.id)?;
+        Ok(exec)
+    }
+
+    async fn run_exec(
+        &self,
+        exec: &ExecView,
+        options: ExecStartOptions,
+        client: Option<(protocol::Attach, OwnedFd)>,
+    ) -> Result<(), Error> {
+        let entry = self.core.index.find(exec.container.as_str())?;
+        let view = entry.view();
+        let (attach, client) = client.unzip();
+        let size = options.console_size.or(exec.request.console_size).unwrap_or_default();
+        let user = if exec.request.user.is_empty() { &view.record.config.user } else { &exec.request.user };
+        let request = Request::Exec(Box::new(protocol::Exec {
+            exec_id: exec.id.to_string(),
+            generation: 0,
+            process: self.exec_process(&view, &exec.request)?,
+            user: user.clone(),
+            terminal_size: TerminalSize { rows: size.0, cols: size.1 },
+            attach,
+        }));
+        let action = format!("exec_start: {}", exec.request.command.join(" "));
+        super::publish(&self.core, &view.record, &action, vec![("execID", exec.id.to_string())]);
+        match self.forward(&entry, request, client).await? {
+            Ok(Reply::ExecStarted(process)) => {
+                self.core.execs.started(exec.id.as_str(), u32::try_from(process.pid).unwrap_or(0));
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            Err(refusal) => {
+                let code = refusal.exit_code.unwrap_or(126);
+                self.core.execs.exited(exec.id.as_str(), code);
+                Err(match refusal.kind {
+                    RefusalKind::Launch => Error::Launch {
+                        text: format!(
+                            "OCI runtime exec failed: exec failed: unable to start container process: {}: unknown",
+                            refusal.text
+                        ),
+                        exit_code: code,
+                    },
+                    RefusalKind::Conflict => Error::Conflict(refusal.text),
+                    _ => Error::Internal(refusal.text),
+                })
+            }
+        }
+    }
+
+    fn exec_process(&self, view: &View, request: &ExecRequest) -> Result<oci_spec::runtime::Process, Error> {
+        let record = &view.record;
+        let hostname = match record.config.hostname.as_str() {
+            "" if record.host.network_mode == "host" => crate::system::hostname(),
+            "" => record.id.short().to_owned(),
+            given => given.to_owned(),
+        };
+        let facts = Facts {
+            cgroup_v2: false,
+            host_capabilities: &self.core.host.capabilities,
+            devices: Vec::new(),
+            network_files: None,
+            shared_shm: None,
+            hostname,
+            defaults: &self.core.host.settings.defaults,
+        };
+        spec::exec_process(record, request, &facts)
+    }
+}
+
+fn check_running(view: &View, named: &str) -> Result<(), Error> {
+    let id = &view.record.id;
+    match view.state.status {
+        Status::Running => Ok(()),
+        Status::Paused => {
+            Err(Error::Conflict(format!("container {named} is paused, unpause the container before exec")))
+        }
+        Status::Restarting => {
+            Err(Error::Conflict(format!("container {id} is restarting, wait until the container is running")))
+        }
+        _ => Err(Error::Conflict(format!("container {id} is not running"))),
     }
 }

@@ -2,10 +2,34 @@
 
 use std::sync::Arc;
 
-use gantry_model::ContainerId;
+use gantry_model::container::Status;
 use gantry_model::filter::Filters;
+use gantry_model::{ContainerId, Timestamp};
 
-use super::{Containers, Error, View};
+use super::merge::parse_ports;
+use super::{Containers, Error, RemoveOptions, View};
+
+/// Filters that Docker knows.
+const KNOWN: [&str; 18] = [
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+    "label!",
+    "until",
+    "driver",
+];
 
 /// Which containers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,21 +57,205 @@ impl Containers {
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unknown filter or a wrong value; [`Error::NoSuchContainer`] for `before` and `since`.
-    pub fn list(&self, _options: &ListOptions) -> Result<Vec<Arc<View>>, Error> {
-        unimplemented!("filled next")
+    pub fn list(&self, options: &ListOptions) -> Result<Vec<Arc<View>>, Error> {
+        let narrowed = Narrowed::new(self, &options.filters)?;
+        // Asking for a state or an exit code means all.
+        let all = options.all
+            || options.limit > 0
+            || options.filters.contains("status")
+            || options.filters.contains("exited");
+        let mut views: Vec<Arc<View>> = self
+            .core
+            .index
+            .views()
+            .into_iter()
+            .filter(|view| all || view.state.is_running() || view.state.status == Status::Restarting)
+            .filter(|view| narrowed.matches(view))
+            .collect();
+        views.sort_by_key(|view| std::cmp::Reverse(view.record.created));
+        if options.limit > 0 {
+            views.truncate(options.limit);
+        }
+        Ok(views)
     }
 
     /// Removes all that do not run; filters: `label`, `label!`, `until`.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unknown filter.
-    pub async fn prune(&self, _filters: &Filters) -> Result<Pruned, Error> {
-        unimplemented!("filled next")
+    pub async fn prune(&self, filters: &Filters) -> Result<Pruned, Error> {
+        if let Some(key) = filters.keys().find(|key| !["label", "label!", "until"].contains(key)) {
+            return Err(Error::Invalid(format!("invalid filter '{key}'")));
+        }
+        let until = match filters.get("until").first() {
+            None => None,
+            Some(text) => {
+                let moment = crate::images::moment(text);
+                Some(moment.ok_or_else(|| Error::Invalid(format!("invalid filter 'until={text}'")))?)
+            }
+        };
+        let mut pruned = Pruned::default();
+        for view in self.core.index.views() {
+            let rests = matches!(view.state.status, Status::Created | Status::Exited | Status::Dead);
+            let excluded = filters.get("label!").iter().any(|wanted| {
+                let (key, value) =
+                    wanted.split_once('=').map_or((wanted.as_str(), None), |(k, v)| (k, Some(v)));
+                view.record.config.labels.get(key).is_some_and(|have| value.is_none_or(|value| have == value))
+            });
+            if !rests
+                || excluded
+                || until.is_some_and(|until| view.record.created > until)
+                || !filters.labels_match(&view.record.config.labels)
+            {
+                continue;
+            }
+            let id = &view.record.id;
+            let bytes = self.sizes(id.as_str()).await.map_or(0, |(own, _)| own);
+            match self.remove(id.as_str(), RemoveOptions::default()).await {
+                Ok(()) => {
+                    pruned.reclaimed_bytes += bytes;
+                    pruned.containers.push(id.clone());
+                }
+                Err(error) => tracing::warn!("container {id} was not pruned: {error}"),
+            }
+        }
+        Ok(pruned)
     }
 
     /// How many there are: (running, paused, stopped), for `info`.
     #[must_use]
     pub fn counts(&self) -> (usize, usize, usize) {
-        unimplemented!("filled next")
+        let (mut running, mut paused, mut stopped) = (0, 0, 0);
+        for view in self.core.index.views() {
+            match view.state.status {
+                Status::Running | Status::Restarting => running += 1,
+                Status::Paused => paused += 1,
+                _ => stopped += 1,
+            }
+        }
+        (running, paused, stopped)
+    }
+}
+
+/// Filters that were checked, with what they name looked up.
+struct Narrowed<'a> {
+    filters: &'a Filters,
+    before: Option<Timestamp>,
+    since: Option<Timestamp>,
+    /// Images by id that count as ancestors.
+    ancestors: Vec<String>,
+}
+
+impl<'a> Narrowed<'a> {
+    fn new(containers: &Containers, filters: &'a Filters) -> Result<Self, Error> {
+        let bad = |key: &str, value: &str| Error::Invalid(format!("invalid filter '{key}={value}'"));
+        if let Some(key) = filters.keys().find(|key| !KNOWN.contains(key)) {
+            return Err(Error::Invalid(format!("invalid filter '{key}'")));
+        }
+        for status in filters.get("status") {
+            let known = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+            if !known.contains(&status.as_str()) {
+                return Err(bad("status", status));
+            }
+        }
+        for code in filters.get("exited") {
+            code.parse::<i32>().map_err(|_| bad("exited", code))?;
+        }
+        for key in ["publish", "expose"] {
+            for port in filters.get(key) {
+                parse_ports(port).ok_or_else(|| bad(key, port))?;
+            }
+        }
+        let of = |key: &str| -> Result<Option<Timestamp>, Error> {
+            let first = filters.get(key).first();
+            first.map(|name| Ok(containers.inspect(name)?.record.created)).transpose()
+        };
+        let ancestors = filters.get("ancestor").iter().filter_map(|name| {
+            let image = containers.core.store.images().resolve(name).ok()?;
+            Some(image.id.to_string())
+        });
+        Ok(Self { filters, before: of("before")?, since: of("since")?, ancestors: ancestors.collect() })
+    }
+
+    fn matches(&self, view: &View) -> bool {
+        let (record, state) = (&view.record, &view.state);
+        let any = |key: &str, test: &dyn Fn(&str) -> bool| {
+            let wanted = self.filters.get(key);
+            wanted.is_empty() || wanted.iter().any(|wanted| test(wanted))
+        };
+        let slashed = format!("/{}", record.name);
+        let port = |wanted: &str, published: bool| {
+            let ports = parse_ports(wanted).unwrap_or_default();
+            view.network.ports.iter().any(|(port, hosts)| {
+                ports.iter().any(|wanted| {
+                    port.protocol == wanted.protocol
+                        && (port.number == wanted.number
+                            || published && hosts.iter().any(|host| host.port == wanted.number))
+                }) && (!published || !hosts.is_empty())
+            })
+        };
+        any("id", &|wanted| record.id.as_str().starts_with(wanted))
+            && any("name", &|wanted| name_matches(wanted, &slashed))
+            && any("status", &|wanted| state.status.as_str() == wanted)
+            && any("exited", &|wanted| {
+                state.status == Status::Exited && wanted.parse() == Ok(state.exit_code)
+            })
+            && any("ancestor", &|wanted| {
+                let id = record.image.to_string();
+                self.ancestors.contains(&id)
+                    || id.strip_prefix("sha256:").is_some_and(|hex| hex.starts_with(wanted))
+            })
+            && any("volume", &|wanted| {
+                let points = || record.mounts.iter();
+                points().any(|point| point.name == wanted || point.destination.as_os_str() == wanted)
+                    || points().any(|point| point.source.as_os_str() == wanted)
+            })
+            && any("network", &|wanted| {
+                let endpoints = &view.network.endpoints;
+                endpoints.iter().any(|(name, endpoint)| name == wanted || endpoint.network.as_str() == wanted)
+            })
+            && any("publish", &|wanted| port(wanted, true))
+            && any("expose", &|wanted| port(wanted, false))
+            && any("health", &|wanted| wanted == "none")
+            && any("is-task", &|wanted| matches!(wanted, "false" | "0"))
+            && any("isolation", &|wanted| matches!(wanted, "" | "default"))
+            && self.before.is_none_or(|before| record.created < before)
+            && self.since.is_none_or(|since| record.created > since)
+            && self.filters.labels_match(&record.config.labels)
+    }
+}
+
+/// Docker's `name` filter is a regular expression; anchors and plain text cover what people write.
+fn name_matches(wanted: &str, slashed: &str) -> bool {
+    let (start, wanted) = wanted.strip_prefix('^').map_or((false, wanted), |rest| (true, rest));
+    let (end, wanted) = wanted.strip_suffix('$').map_or((false, wanted), |rest| (true, rest));
+    let bare = slashed.strip_prefix('/').unwrap_or(slashed);
+    let name = if wanted.starts_with('/') { slashed } else { bare };
+    match (start, end) {
+        (true, true) => name == wanted,
+        (true, false) => name.starts_with(wanted),
+        (false, true) => name.ends_with(wanted),
+        (false, false) => slashed.contains(wanted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_match_with_anchors() {
+        for (wanted, good) in [
+            ("web", true),
+            ("/web1", true),
+            ("^web1$", true),
+            ("^/web1$", true),
+            ("^eb", false),
+            ("1$", true),
+            ("^web$", false),
+            ("x", false),
+        ] {
+            assert_eq!(name_matches(wanted, "/web1"), good, "{wanted}");
+        }
     }
 }

@@ -15,10 +15,38 @@ pub mod stats;
 pub mod top;
 pub mod wait;
 
+pub(crate) mod core;
+pub(crate) mod index;
+pub(crate) mod remove;
+
+mod adopt;
+mod check;
+mod create;
+mod journal;
+mod kill;
+mod link;
+mod merge;
+mod mountpoints;
+mod pause;
+mod spec;
+mod start;
+mod stop;
+mod task;
+mod update;
+
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use gantry_model::container::RestartPolicy;
-use gantry_model::{ContainerId, ErrorKind};
+use gantry_model::{ContainerId, ErrorKind, SnapshotId};
+use gantry_runtime::shim::protocol::Request;
+use tokio::sync::oneshot;
+
+use self::core::Core;
+use self::index::Entry;
+use self::link::Answer;
+use self::task::{Answerer, Message};
+use crate::database::LedgerError;
 
 pub use attach::{AttachOptions, Attachment};
 pub use config::{Config, CreateRequest, HostConfig};
@@ -30,9 +58,14 @@ pub use stats::Stats;
 pub use top::Processes;
 pub use wait::{Exit, WaitCondition, Waiter};
 
+pub(crate) use self::adopt::{Found, adopt, remove_orphan};
+pub(crate) use self::spec::parse_bounding_set;
+
 /// All containers of the host. Cheap to clone.
 #[derive(Clone)]
-pub struct Containers {}
+pub struct Containers {
+    core: Arc<Core>,
+}
 
 /// What create answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,101 +106,16 @@ pub struct Update {
 }
 
 impl Containers {
-    /// Makes a container: reserves its name, takes a writable layer and volumes.
-    ///
-    /// # Errors
-    /// [`Error`]; nothing remains.
-    pub async fn create(&self, _request: CreateRequest) -> Result<Created, Error> {
-        unimplemented!("filled next")
-    }
-
-    /// Starts it and returns when its process runs. The start goes on if the caller vanishes.
-    ///
-    /// # Errors
-    /// [`Error::AlreadyStarted`] if it runs; [`Error::Launch`] with Docker's text if the process could
-    /// not be made: it is `exited` (`created` before the first start) with exit code 126, 127 or 128 then.
-    pub async fn start(&self, _container: &str) -> Result<(), Error> {
-        unimplemented!("filled next")
-    }
-
-    /// Sends the stop signal, then `SIGKILL` after the timeout; returns when it is stopped.
-    ///
-    /// # Errors
-    /// [`Error::AlreadyStopped`] if it does not run.
-    pub async fn stop(&self, _container: &str, _options: StopOptions) -> Result<(), Error> {
-        unimplemented!("filled next")
-    }
-
-    /// Stops it if it runs, and starts it.
-    ///
-    /// # Errors
-    /// As [`Containers::stop`] and [`Containers::start`].
-    pub async fn restart(&self, _container: &str, _options: StopOptions) -> Result<(), Error> {
-        unimplemented!("filled next")
-    }
-
-    /// Sends a signal (name or number; empty is `KILL`); for `KILL`, waits until it is gone.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] if it does not run.
-    pub async fn kill(&self, _container: &str, _signal: &str) -> Result<(), Error> {
-        unimplemented!("filled next")
-    }
-
-    /// Freezes its processes.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] if it does not run or is paused.
-    pub async fn pause(&self, _container: &str) -> Result<(), Error> {
-        unimplemented!("filled next")
-    }
-
-    /// Thaws its processes.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] if it is not paused.
-    pub async fn unpause(&self, _container: &str) -> Result<(), Error> {
-        unimplemented!("filled next")
-    }
-
-    /// Removes it. Its name is free when this returns.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] if it runs and `force` is not set; after a failure it is `dead` and remove may be tried again.
-    pub async fn remove(&self, _container: &str, _options: RemoveOptions) -> Result<(), Error> {
-        unimplemented!("filled next")
-    }
-
-    /// Gives it another name.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] if the name is taken.
-    pub async fn rename(&self, _container: &str, _name: &str) -> Result<(), Error> {
-        unimplemented!("filled next")
-    }
-
-    /// Changes restart policy and limits; returns warnings.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a policy that clashes with `--rm`.
-    pub async fn update(&self, _container: &str, _update: Update) -> Result<Vec<String>, Error> {
-        unimplemented!("filled next")
-    }
-
-    /// Sets the size of its terminal.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] if it does not run.
-    pub async fn resize(&self, _container: &str, _rows: u16, _columns: u16) -> Result<(), Error> {
-        unimplemented!("filled next")
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
     }
 
     /// The present view.
     ///
     /// # Errors
     /// [`Error::NoSuchContainer`], [`Error::Ambiguous`].
-    pub fn inspect(&self, _container: &str) -> Result<Arc<View>, Error> {
-        unimplemented!("filled next")
+    pub fn inspect(&self, container: &str) -> Result<Arc<View>, Error> {
+        Ok(self.core.index.find(container)?.view())
     }
 
     /// Bytes that a container wrote to its own layer, and the bytes of its whole root file system
@@ -175,8 +123,85 @@ impl Containers {
     ///
     /// # Errors
     /// [`Error::Internal`].
-    pub async fn sizes(&self, _container: &str) -> Result<(u64, u64), Error> {
-        unimplemented!("filled next")
+    pub async fn sizes(&self, container: &str) -> Result<(u64, u64), Error> {
+        let view = self.core.index.find(container)?.view();
+        let core = Arc::clone(&self.core);
+        crate::blocking(move || {
+            let snapshot = SnapshotId::from(&view.record.id);
+            let own = core.store.snapshots().usage(&snapshot);
+            let own = own.map_err(|error| Error::Internal(crate::chain(&error)))?.size_bytes;
+            let below: u64 = view
+                .record
+                .layers
+                .iter()
+                .filter_map(|layer| core.store.layers().get(*layer).ok())
+                .map(|layer| layer.size_bytes)
+                .sum();
+            Ok((own, own + below))
+        })
+        .await
+    }
+
+    /// What a container changed in its root file system.
+    ///
+    /// # Errors
+    /// [`Error::Internal`].
+    pub async fn changes(&self, container: &str) -> Result<Vec<gantry_store::snapshot::Change>, Error> {
+        let view = self.core.index.find(container)?.view();
+        let core = Arc::clone(&self.core);
+        crate::blocking(move || {
+            let changes = core.store.snapshots().changes(&SnapshotId::from(&view.record.id));
+            changes.map_err(|error| Error::Internal(crate::chain(&error)))
+        })
+        .await
+    }
+
+    /// Tells all tasks to end; containers go on.
+    pub(crate) fn close(&self) {
+        for entry in self.core.index.all() {
+            // One that has ended needs not be told.
+            let _ = entry.tell(Message::Close);
+        }
+    }
+
+    /// Puts a question to a container's task and waits for the answer.
+    async fn ask<T>(
+        &self,
+        container: &str,
+        message: impl FnOnce(Answerer<T>) -> Message,
+    ) -> Result<T, Error> {
+        let entry = self.core.index.find(container)?;
+        let (answer, answered) = oneshot::channel();
+        entry.tell(message(answer))?;
+        // A task drops its callers when it ends: the container was removed, or the engine closes.
+        answered.await.map_err(|_| Error::Closing)?
+    }
+
+    /// Has a request forwarded to the shim.
+    async fn forward(
+        &self,
+        entry: &Entry,
+        request: Request,
+        client: Option<OwnedFd>,
+    ) -> Result<Answer, Error> {
+        let (answer, answered) = oneshot::channel();
+        entry.tell(Message::Ask { request: Box::new(request), client, answer })?;
+        answered.await.map_err(|_| Error::Closing)?
+    }
+}
+
+/// Publishes an event about a container.
+fn publish(core: &Core, record: &Record, action: &str, extra: Vec<(&'static str, String)>) {
+    let mut attributes = record.config.labels.clone();
+    attributes.insert("image".into(), record.config.image.clone());
+    attributes.insert("name".into(), record.name.clone());
+    attributes.extend(extra.into_iter().map(|(key, value)| (key.to_owned(), value)));
+    core.events.publish("container", action, record.id.as_str(), attributes);
+}
+
+impl From<LedgerError> for Error {
+    fn from(error: LedgerError) -> Self {
+        Self::Internal(error.to_string())
     }
 }
 

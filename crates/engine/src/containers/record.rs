@@ -55,6 +55,9 @@ pub struct Record {
     pub mounts: Vec<MountPoint>,
     /// Its own directory: `containers/<id>` with `hosts`, `hostname`, `resolv.conf`, `log/`.
     pub directory: PathBuf,
+    /// The image's layers, lowest first, for `ancestor` filters and `diff` without the image.
+    #[serde(default)]
+    pub layers: Vec<gantry_model::LayerId>,
 }
 
 impl Record {
@@ -88,6 +91,28 @@ pub struct State {
     pub restart_count: u32,
     /// The n-th start; 0 before the first.
     pub generation: u64,
+    /// With the boot id, tells the process from a later one with its pid; see `proc(5)`, field 22.
+    #[serde(default)]
+    pub start_time_ticks: u64,
+}
+
+impl Default for State {
+    /// A container that was never started.
+    fn default() -> Self {
+        Self {
+            status: Status::Created,
+            desired: Desired::Stopped,
+            pid: 0,
+            exit_code: 0,
+            oom_killed: false,
+            error: String::new(),
+            started: None,
+            finished: None,
+            restart_count: 0,
+            generation: 0,
+            start_time_ticks: 0,
+        }
+    }
 }
 
 impl State {

@@ -1,5 +1,8 @@
 //! Waiting for a container to stop or to go away.
 
+use tokio::sync::oneshot;
+
+use super::task::{Message, Phase, Task};
 use super::{Containers, Error};
 
 /// What to wait for.
@@ -24,12 +27,15 @@ pub struct Exit {
 }
 
 /// A wait that has been registered: nothing that happens from now on is missed.
-pub struct Waiter {}
+pub struct Waiter {
+    exit: oneshot::Receiver<Exit>,
+}
 
 impl Waiter {
     /// Waits. Dropping the future withdraws the wait.
     pub async fn exit(self) -> Exit {
-        unimplemented!("filled next")
+        let closing = || Exit { code: -1, error: Error::Closing.to_string() };
+        self.exit.await.unwrap_or_else(|_| closing())
     }
 }
 
@@ -38,7 +44,56 @@ impl Containers {
     ///
     /// # Errors
     /// [`Error::NoSuchContainer`].
-    pub async fn wait(&self, _container: &str, _condition: WaitCondition) -> Result<Waiter, Error> {
-        unimplemented!("filled next")
+    pub async fn wait(&self, container: &str, condition: WaitCondition) -> Result<Waiter, Error> {
+        let entry = self.core.index.find(container)?;
+        let (sender, exit) = oneshot::channel();
+        let (registered, done) = oneshot::channel();
+        entry.tell(Message::Wait { condition, exit: sender, registered })?;
+        done.await.map_err(|_| Error::NoSuchContainer(container.into()))?;
+        Ok(Waiter { exit })
+    }
+}
+
+impl Task {
+    fn present_exit(&self) -> Exit {
+        let state = &self.known.state;
+        Exit { code: state.exit_code, error: String::new() }
+    }
+
+    pub(super) fn on_wait(&mut self, condition: WaitCondition, exit: oneshot::Sender<Exit>) {
+        let rests = matches!(self.phase, Phase::Idle | Phase::Settling) && self.restart_at.is_none();
+        if condition == WaitCondition::NotRunning && rests {
+            drop(exit.send(self.present_exit()));
+        } else {
+            self.callers.waiters.retain(|(_, waiter)| !waiter.is_closed());
+            self.callers.waiters.push((condition, exit));
+        }
+    }
+
+    /// It exited, possibly to be restarted.
+    pub(super) fn on_exit(&mut self) {
+        use gantry_model::container::Status;
+        let rests = self.known.state.status != Status::Restarting;
+        self.answer_waiters(|condition| match condition {
+            WaitCondition::NotRunning => rests,
+            WaitCondition::NextExit => true,
+            WaitCondition::Removed => false,
+        });
+    }
+
+    /// It was removed.
+    pub(super) fn on_gone(&mut self) {
+        self.answer_waiters(|_| true);
+    }
+
+    fn answer_waiters(&mut self, concerned: impl Fn(WaitCondition) -> bool) {
+        let present = self.present_exit();
+        for (condition, waiter) in std::mem::take(&mut self.callers.waiters) {
+            if concerned(condition) {
+                let _ = waiter.send(present.clone());
+            } else {
+                self.callers.waiters.push((condition, waiter));
+            }
+        }
     }
 }

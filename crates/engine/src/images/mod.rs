@@ -3,14 +3,30 @@
 //! What an image is, the store knows; this facade adds what needs more: whether a container uses
 //! it, Docker's texts, and events. Methods may read a database and are async for that reason alone.
 
-use std::io::Read;
+mod filter;
 
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::sync::Arc;
+
+use gantry_model::filter::Filters;
 use gantry_model::image::ImageConfig;
 use gantry_model::{Digest, ErrorKind, Reference, Timestamp};
+use gantry_store::Store;
+use gantry_store::image::{self, ImageError, InUse};
+
+use crate::containers::index::Index;
+use crate::events::Events;
+
+pub(crate) use filter::moment;
 
 /// All images. Cheap to clone.
 #[derive(Clone)]
-pub struct Images {}
+pub struct Images {
+    store: Arc<Store>,
+    events: Events,
+    index: Arc<Index>,
+}
 
 /// What a list shows of one image.
 #[derive(Debug, Clone)]
@@ -30,7 +46,9 @@ pub struct Summary {
     /// The image that it was built on here, if that is known.
     pub parent: Option<Digest>,
     /// Its configuration.
-    pub config: std::sync::Arc<ImageConfig>,
+    pub config: Arc<ImageConfig>,
+    /// When the newest of its names was given to it.
+    pub last_tagged: Option<Timestamp>,
 }
 
 /// One line of `history`, newest first.
@@ -82,12 +100,30 @@ pub struct ImportOptions {
 }
 
 impl Images {
+    pub(crate) fn new(store: Arc<Store>, events: Events, index: Arc<Index>) -> Self {
+        Self { store, events, index }
+    }
+
     /// Finds an image by name, id, prefix of an id, or digest.
     ///
     /// # Errors
     /// [`Error::NoSuchImage`].
-    pub async fn inspect(&self, _image: &str) -> Result<Summary, Error> {
-        unimplemented!("filled next")
+    pub async fn inspect(&self, image: &str) -> Result<Summary, Error> {
+        let (images, name) = (self.clone(), image.to_owned());
+        crate::blocking(move || {
+            let image = images.store.images().resolve(&name)?;
+            Ok(images.summary(&image))
+        })
+        .await
+    }
+
+    /// The configuration's bytes, verbatim, and the layers, for those who need more than a summary.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`].
+    pub async fn resolve(&self, image: &str) -> Result<Arc<gantry_store::image::Image>, Error> {
+        let (images, name) = (self.clone(), image.to_owned());
+        crate::blocking(move || Ok(images.store.images().resolve(&name)?)).await
     }
 
     /// All images with names (or all, with `all`), newest first. Filters: `reference`, `label`, `dangling`,
@@ -95,36 +131,87 @@ impl Images {
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unknown filter.
-    pub async fn list(
-        &self,
-        _all: AllImages,
-        _filters: &gantry_model::filter::Filters,
-    ) -> Result<Vec<Summary>, Error> {
-        unimplemented!("filled next")
+    pub async fn list(&self, all: AllImages, filters: &Filters) -> Result<Vec<Summary>, Error> {
+        let (images, filters) = (self.clone(), filters.clone());
+        crate::blocking(move || images.list_now(all, &filters)).await
+    }
+
+    fn list_now(&self, all: AllImages, filters: &Filters) -> Result<Vec<Summary>, Error> {
+        let images = self.store.images().list()?;
+        let narrowed = filter::Narrowed::new(filters, &|name| Ok(self.store.images().resolve(name)?))?;
+        let parents: BTreeSet<Digest> = images.iter().filter_map(|image| image.parent).collect();
+        let shown = images.iter().filter(|image| {
+            // Without a name, but something was made on top of it: an intermediate one.
+            let intermediate = image.references.is_empty() && parents.contains(&image.id);
+            (all == AllImages::Yes || !intermediate) && narrowed.matches(image)
+        });
+        Ok(shown.map(|image| narrowed.names(self.summary(image))).collect())
     }
 
     /// The steps that made it.
     ///
     /// # Errors
     /// [`Error::NoSuchImage`].
-    pub async fn history(&self, _image: &str) -> Result<Vec<HistoryEntry>, Error> {
-        unimplemented!("filled next")
+    pub async fn history(&self, image: &str) -> Result<Vec<HistoryEntry>, Error> {
+        let (images, name) = (self.clone(), image.to_owned());
+        crate::blocking(move || {
+            let entries = images.store.images().history(&name)?;
+            Ok(entries
+                .into_iter()
+                .map(|entry| HistoryEntry {
+                    id: entry.id,
+                    created: entry.created.unwrap_or_default(),
+                    created_by: entry.created_by,
+                    size_bytes: entry.size_bytes,
+                    comment: entry.comment,
+                    tags: entry.tags,
+                })
+                .collect())
+        })
+        .await
     }
 
     /// Gives an image a further name.
     ///
     /// # Errors
     /// [`Error::NoSuchImage`].
-    pub async fn tag(&self, _image: &str, _reference: &Reference) -> Result<(), Error> {
-        unimplemented!("filled next")
+    pub async fn tag(&self, image: &str, reference: &Reference) -> Result<(), Error> {
+        let (images, name, reference) = (self.clone(), image.to_owned(), reference.clone().or_latest());
+        crate::blocking(move || {
+            let image = images.store.images().resolve(&name)?;
+            images.store.images().tag(&image.id, &reference)?;
+            images.note("tag", &image.id, &reference.familiar());
+            Ok(())
+        })
+        .await
     }
 
     /// Removes a name, and the image with its last one.
     ///
     /// # Errors
     /// [`Error::Conflict`] in Docker's words if a container uses it.
-    pub async fn remove(&self, _image: &str, _options: RemoveOptions) -> Result<Vec<Removed>, Error> {
-        unimplemented!("filled next")
+    pub async fn remove(&self, image: &str, options: RemoveOptions) -> Result<Vec<Removed>, Error> {
+        let (images, name) = (self.clone(), image.to_owned());
+        crate::blocking(move || images.remove_now(&name, options)).await
+    }
+
+    fn remove_now(&self, name: &str, options: RemoveOptions) -> Result<Vec<Removed>, Error> {
+        let options = gantry_store::image::RemoveOptions { force: options.force, no_prune: options.no_prune };
+        let removed = self.store.images().remove(name, options, &Users(&self.index))?;
+        Ok(removed
+            .into_iter()
+            .map(|one| match one {
+                image::Removed::Untagged { reference, image } => {
+                    self.note("untag", &image, &reference);
+                    Removed::Untagged(reference)
+                }
+                image::Removed::Image(id) => {
+                    self.note("delete", &id, &id.to_string());
+                    Removed::Deleted(id)
+                }
+                image::Removed::Layer(id) => Removed::Deleted(id),
+            })
+            .collect())
     }
 
     /// Makes an image of one layer from a tar stream. Blocks a thread of its own while reading.
@@ -133,26 +220,121 @@ impl Images {
     /// [`Error::Store`] with the reason, such as a hostile archive; nothing remains.
     pub async fn import(
         &self,
-        _reader: impl Read + Send + 'static,
-        _options: ImportOptions,
+        reader: impl Read + Send + 'static,
+        options: ImportOptions,
     ) -> Result<Digest, Error> {
-        unimplemented!("filled next")
+        let images = self.clone();
+        crate::blocking(move || {
+            let reference = options.reference.map(Reference::or_latest);
+            let options = gantry_store::image::ImportOptions {
+                run: options.config,
+                message: options.message,
+                reference: reference.clone(),
+                platform: options.platform,
+                created: None,
+            };
+            let image = images.store.images().import(reader, &options)?;
+            let name = reference.map_or_else(|| image.id.to_string(), |reference| reference.familiar());
+            images.note("import", &image.id, &name);
+            Ok(image.id)
+        })
+        .await
     }
 
     /// Removes dangling images (or all unused, with filter `dangling=false`); filters also `label`, `until`.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unknown filter.
-    pub async fn prune(
-        &self,
-        _filters: &gantry_model::filter::Filters,
-    ) -> Result<(Vec<Removed>, u64), Error> {
-        unimplemented!("filled next")
+    pub async fn prune(&self, filters: &Filters) -> Result<(Vec<Removed>, u64), Error> {
+        let (images, filters) = (self.clone(), filters.clone());
+        crate::blocking(move || images.prune_now(&filters)).await
+    }
+
+    fn prune_now(&self, filters: &Filters) -> Result<(Vec<Removed>, u64), Error> {
+        let narrowed = filter::Narrowed::new(filters, &|name| Ok(self.store.images().resolve(name)?))?;
+        let every = filters.get("dangling").iter().any(|value| matches!(value.as_str(), "false" | "0"));
+        let used: BTreeSet<Digest> = self.index.views().iter().map(|view| view.record.image).collect();
+        let (mut removed, mut bytes) = (Vec::new(), 0);
+        for image in self.store.images().list()? {
+            let wanted = (every || image.references.is_empty()) && narrowed.matches_but_dangling(&image);
+            if !wanted || used.contains(&image.id) {
+                continue;
+            }
+            let names: Vec<String> = match image.references.as_slice() {
+                [] => vec![image.id.to_string()],
+                references => references.iter().map(Reference::familiar).collect(),
+            };
+            for name in names {
+                match self.remove_now(&name, RemoveOptions::default()) {
+                    Ok(mut done) => removed.append(&mut done),
+                    Err(error) => tracing::debug!("image {name} was not pruned: {error}"),
+                }
+            }
+            bytes += image.size_bytes;
+        }
+        Ok((removed, bytes))
     }
 
     /// Emits the event of something that another crate did to an image (`build`'s tag).
-    pub fn note(&self, _action: &str, _image: &Digest, _name: &str) {
-        unimplemented!("filled next")
+    pub fn note(&self, action: &str, image: &Digest, name: &str) {
+        let attributes = [("name".to_owned(), name.to_owned())].into();
+        self.events.publish("image", action, &image.to_string(), attributes);
+    }
+
+    /// How many images there are.
+    pub(crate) fn count(&self) -> usize {
+        self.store.images().list().map_or(0, |images| images.len())
+    }
+
+    fn summary(&self, image: &Arc<gantry_store::image::Image>) -> Summary {
+        let (digests, tags): (Vec<_>, Vec<_>) =
+            image.references.iter().partition(|reference| reference.digest().is_some());
+        let created = image.config.created.as_deref().and_then(|text| Timestamp::parse_rfc3339(text).ok());
+        Summary {
+            id: image.id,
+            tags: tags.into_iter().map(Reference::familiar).collect(),
+            digests: digests.into_iter().map(Reference::familiar).collect(),
+            created: created.unwrap_or_default(),
+            size_bytes: image.size_bytes,
+            containers: self.index.views().iter().filter(|view| view.record.image == image.id).count(),
+            parent: image.parent,
+            config: Arc::new(image.config.clone()),
+            last_tagged: image.last_tagged,
+        }
+    }
+}
+
+/// Which containers use an image.
+struct Users<'a>(&'a Index);
+
+impl Users<'_> {
+    fn first(&self, image: &Digest, running: bool) -> Option<String> {
+        let views = self.0.views();
+        let mut users = views.iter().filter(|view| view.record.image == *image);
+        users.find(|view| view.state.is_running() == running).map(|view| view.record.id.to_string())
+    }
+}
+
+impl InUse for Users<'_> {
+    fn running(&self, image: &Digest) -> Option<String> {
+        self.first(image, true)
+    }
+
+    fn stopped(&self, image: &Digest) -> Option<String> {
+        self.first(image, false)
+    }
+}
+
+impl From<ImageError> for Error {
+    fn from(error: ImageError) -> Self {
+        let text = crate::chain(&error);
+        match (&error, error.kind()) {
+            (ImageError::NoSuchImage(name), _) => Self::NoSuchImage(name.clone()),
+            (_, ErrorKind::Conflict) => Self::Conflict(text),
+            (ImageError::InvalidReference(_), _) => Self::Invalid(text),
+            (_, ErrorKind::InvalidArgument) => Self::Store { text, kind: StoreKind::Input },
+            _ => Self::Store { text, kind: StoreKind::Host },
+        }
     }
 }
 

@@ -1,16 +1,35 @@
 //! Volumes: named and anonymous directories that outlive containers.
+//!
+//! A volume is a row, a directory `volumes/<name>/_data`, and `volumes/<name>/volume.json` with the
+//! same record, so that a directory describes itself should the database be lost: volumes are never
+//! swept. That a container uses one is a row with a foreign key, which also decides whether it can go.
+
+mod populate;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gantry_model::filter::Filters;
 use gantry_model::{ErrorKind, Timestamp};
+use rusqlite::{OptionalExtension, Transaction};
 use serde::{Deserialize, Serialize};
+
+use crate::database::{Ledger, LedgerError};
+use crate::events::Events;
+
+pub(crate) use populate::populate;
 
 /// All volumes. Cheap to clone.
 #[derive(Clone)]
-pub struct Volumes {}
+pub struct Volumes {
+    ledger: Ledger,
+    events: Events,
+    directory: Arc<PathBuf>,
+}
 
 /// A volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,52 +64,260 @@ pub struct VolumeRequest {
 }
 
 impl Volumes {
+    pub(crate) fn new(ledger: Ledger, events: Events, directory: PathBuf) -> Self {
+        Self { ledger, events, directory: Arc::new(directory) }
+    }
+
     /// Makes a volume; one that is there already is given back unchanged.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a wrong name; [`Error::Conflict`] if it is there with another driver.
-    pub async fn create(&self, _request: VolumeRequest) -> Result<Arc<Volume>, Error> {
-        unimplemented!("filled next")
+    pub async fn create(&self, request: VolumeRequest) -> Result<Arc<Volume>, Error> {
+        self.create_now(request).map(|(volume, _)| volume)
+    }
+
+    /// As [`Volumes::create`], and says whether it is new.
+    pub(crate) fn create_now(&self, request: VolumeRequest) -> Result<(Arc<Volume>, bool), Error> {
+        let anonymous = request.name.is_empty();
+        let name = if anonymous { gantry_model::id::to_hex(&crate::random()) } else { request.name };
+        if !crate::names::is_allowed(&name) || name.len() > 255 {
+            return Err(Error::Invalid(format!(
+                "create {name}: {name:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+            )));
+        }
+        if !matches!(request.driver.as_str(), "" | "local") {
+            return Err(Error::Invalid(format!(
+                "error looking up volume plugin {0}: plugin \"{0}\" not found",
+                request.driver
+            )));
+        }
+        if let Some(option) = request.options.keys().next() {
+            return Err(Error::Invalid(format!("create {name}: invalid option: {option:?}")));
+        }
+        if let Some(there) = self.find(&name)? {
+            return Ok((there, false));
+        }
+        let volume = Volume {
+            mountpoint: self.directory.join(&name).join("_data"),
+            name,
+            driver: "local".into(),
+            created: crate::events::now(),
+            labels: request.labels,
+            options: request.options,
+            anonymous,
+        };
+        self.make(&volume)?;
+        let attributes = [("driver".to_owned(), "local".to_owned())].into();
+        self.events.publish("volume", "create", &volume.name, attributes);
+        Ok((Arc::new(volume), true))
+    }
+
+    /// The record first, then the directory: a row without one is made whole by the next use.
+    fn make(&self, volume: &Volume) -> Result<(), Error> {
+        let record = serde_json::to_string(volume).map_err(|error| Error::Internal(error.to_string()))?;
+        self.ledger.write(|transaction| {
+            transaction
+                .prepare_cached("INSERT INTO volumes VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+                .execute((&volume.name, &record))
+                .map_err(LedgerError::from)
+        })?;
+        let made = make_directory(&volume.mountpoint, &record);
+        made.map_err(|error| Error::Internal(format!("error while creating volume root path: {error}")))
     }
 
     /// All volumes by name. Filters: `name`, `driver`, `label`, `dangling`.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unknown filter.
-    pub async fn list(&self, _filters: &Filters) -> Result<Vec<Arc<Volume>>, Error> {
-        unimplemented!("filled next")
+    pub async fn list(&self, filters: &Filters) -> Result<Vec<Arc<Volume>>, Error> {
+        const KNOWN: [&str; 4] = ["name", "driver", "label", "dangling"];
+        check_filters(filters, &KNOWN)?;
+        let dangling =
+            filters.get("dangling").first().map(|value| matches!(value.as_str(), "true" | "1" | "True"));
+        Ok(self
+            .all()?
+            .into_iter()
+            .filter(|(volume, users)| {
+                let names = filters.get("name");
+                let drivers = filters.get("driver");
+                (names.is_empty() || names.iter().any(|name| volume.name.contains(name)))
+                    && (drivers.is_empty() || drivers.contains(&volume.driver))
+                    && dangling.is_none_or(|wanted| wanted == (*users == 0))
+                    && filters.labels_match(&volume.labels)
+            })
+            .map(|(volume, _)| Arc::new(volume))
+            .collect())
+    }
+
+    fn all(&self) -> Result<Vec<(Volume, usize)>, LedgerError> {
+        self.ledger.read(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT record, (SELECT count(*) FROM container_volumes WHERE volume = name) FROM volumes ORDER BY name",
+            )?;
+            let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+            rows.map(|row| {
+                let (record, users) = row?;
+                Ok((serde_json::from_str(&record)?, usize::try_from(users).unwrap_or(0)))
+            })
+            .collect()
+        })
     }
 
     /// Finds a volume by name.
     ///
     /// # Errors
     /// [`Error::NoSuchVolume`].
-    pub async fn inspect(&self, _name: &str) -> Result<Arc<Volume>, Error> {
-        unimplemented!("filled next")
+    pub async fn inspect(&self, name: &str) -> Result<Arc<Volume>, Error> {
+        self.find(name)?.ok_or_else(|| Error::NoSuchVolume(name.into()))
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Result<Option<Arc<Volume>>, LedgerError> {
+        let record = self.ledger.read(|transaction| {
+            let mut statement = transaction.prepare_cached("SELECT record FROM volumes WHERE name = ?1")?;
+            Ok(statement.query_row([name], |row| row.get::<_, String>(0)).optional()?)
+        })?;
+        Ok(record.map(|record| serde_json::from_str(&record)).transpose()?.map(Arc::new))
     }
 
     /// Removes a volume; with `force`, one that is not there is no error.
     ///
     /// # Errors
     /// [`Error::Conflict`] if a container uses it.
-    pub async fn remove(&self, _name: &str, _force: bool) -> Result<(), Error> {
-        unimplemented!("filled next")
+    pub async fn remove(&self, name: &str, force: bool) -> Result<(), Error> {
+        let volumes = self.clone();
+        let name = name.to_owned();
+        crate::blocking(move || match volumes.find(&name)? {
+            Some(volume) => volumes.remove_now(&volume),
+            None if force => Ok(()),
+            None => Err(Error::NoSuchVolume(name)),
+        })
+        .await
+    }
+
+    /// Removes a volume that nobody uses.
+    pub(crate) fn remove_now(&self, volume: &Volume) -> Result<(), Error> {
+        let directory = self.directory.join(&volume.name);
+        // The row goes first: nobody can begin to use what is being deleted. Should we be killed before the directory
+        // is gone, it stays, as the files of a volume always do when in doubt.
+        let deleted = self.ledger.write(|transaction| {
+            transaction
+                .prepare_cached("DELETE FROM volumes WHERE name = ?1")?
+                .execute([&volume.name])
+                .map_err(LedgerError::from)
+        });
+        if let Err(error) = deleted {
+            return Err(if error.is_referred_to() { self.in_use(&volume.name) } else { error.into() });
+        }
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::Internal(format!("remove {}: {error}", directory.display())));
+            }
+            _ => {}
+        }
+        let attributes = [("driver".to_owned(), "local".to_owned())].into();
+        self.events.publish("volume", "destroy", &volume.name, attributes);
+        Ok(())
+    }
+
+    fn in_use(&self, name: &str) -> Error {
+        let users = self.ledger.read(|transaction| {
+            let mut statement =
+                transaction.prepare_cached("SELECT container FROM container_volumes WHERE volume = ?1")?;
+            let rows = statement.query_map([name], |row| row.get::<_, String>(0))?;
+            Ok(rows.collect::<Result<Vec<_>, _>>()?)
+        });
+        let users = users.unwrap_or_default().join(", ");
+        Error::Conflict(format!("remove {name}: volume is in use - [{users}]"))
     }
 
     /// Removes unused anonymous volumes (all unused with filter `all=true`); returns names and bytes.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unknown filter.
-    pub async fn prune(&self, _filters: &Filters) -> Result<(Vec<String>, u64), Error> {
-        unimplemented!("filled next")
+    pub async fn prune(&self, filters: &Filters) -> Result<(Vec<String>, u64), Error> {
+        check_filters(filters, &["all", "label", "label!"])?;
+        let every = filters.get("all").iter().any(|value| matches!(value.as_str(), "true" | "1"));
+        let (volumes, filters) = (self.clone(), filters.clone());
+        crate::blocking(move || {
+            let (mut names, mut bytes) = (Vec::new(), 0);
+            for (volume, users) in volumes.all()? {
+                if users > 0 || !(every || volume.anonymous) || !filters.labels_match(&volume.labels) {
+                    continue;
+                }
+                let size = size_of(&volume.mountpoint);
+                match volumes.remove_now(&volume) {
+                    Ok(()) => {
+                        names.push(volume.name);
+                        bytes += size;
+                    }
+                    Err(error) => tracing::warn!("volume {} was not pruned: {error}", volume.name),
+                }
+            }
+            Ok((names, bytes))
+        })
+        .await
     }
 
     /// Bytes that a volume's files take, and how many containers refer to it, for `system df`. Slow.
     ///
     /// # Errors
     /// [`Error::NoSuchVolume`].
-    pub async fn usage(&self, _name: &str) -> Result<(u64, usize), Error> {
-        unimplemented!("filled next")
+    pub async fn usage(&self, name: &str) -> Result<(u64, usize), Error> {
+        let volumes = self.clone();
+        let name = name.to_owned();
+        crate::blocking(move || {
+            let found = volumes.all()?.into_iter().find(|(volume, _)| volume.name == name);
+            let (volume, users) = found.ok_or(Error::NoSuchVolume(name))?;
+            Ok((size_of(&volume.mountpoint), users))
+        })
+        .await
+    }
+}
+
+/// Notes that a container uses a volume.
+///
+/// # Errors
+/// [`LedgerError`]; `is_referred_to` where the volume went away meanwhile.
+pub(crate) fn refer(transaction: &Transaction<'_>, container: &str, volume: &str) -> Result<(), LedgerError> {
+    transaction
+        .prepare_cached("INSERT INTO container_volumes VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+        .execute((container, volume))?;
+    Ok(())
+}
+
+fn make_directory(data: &Path, record: &str) -> io::Result<()> {
+    let parent = data.parent().unwrap_or(data);
+    fs::DirBuilder::new().recursive(true).mode(0o711).create(parent)?;
+    fs::write(parent.join("volume.json"), record)?;
+    match fs::DirBuilder::new().mode(0o755).create(data) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// The sizes of all files below, hard links each time. What cannot be read counts nothing.
+fn size_of(directory: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(directory) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => size_of(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+fn check_filters(filters: &Filters, known: &[&str]) -> Result<(), Error> {
+    match filters.keys().find(|key| !known.contains(key)) {
+        Some(key) => Err(Error::Invalid(format!("invalid filter '{key}'"))),
+        None => Ok(()),
+    }
+}
+
+impl From<LedgerError> for Error {
+    fn from(error: LedgerError) -> Self {
+        Self::Internal(error.to_string())
     }
 }
 

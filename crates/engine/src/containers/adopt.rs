@@ -1,0 +1,202 @@
+//! Taking up containers of an earlier daemon: shims are talked to again, journals are applied, and what
+//! restart policy wants is started.
+
+use std::sync::Arc;
+
+use gantry_model::container::{Desired, RestartPolicy, Status};
+use gantry_runtime::shim::connection::Connection;
+
+use super::core::{Core, Row};
+use super::task::{Known, Phase, Spawned, Task, protocol_records};
+use super::{Error, RemoveOptions, remove};
+use crate::sandboxes::Attached;
+
+/// What was found of a container besides its row.
+pub(crate) struct Found {
+    pub(crate) row: Row,
+    /// The sandbox that its row in the database describes, if it has one.
+    pub(crate) network: Option<Attached>,
+    /// Whether its writable layer is there.
+    pub(crate) has_snapshot: bool,
+}
+
+/// Takes up one container. Its task runs when this returns, and its view is true.
+pub(crate) fn adopt(core: &Arc<Core>, found: Found, runtime: &tokio::runtime::Handle) {
+    let Found { row, network, has_snapshot } = found;
+    if !has_snapshot && !row.state.is_running() {
+        tracing::info!("container {} was being made or removed; it is removed", row.record.id);
+        let options = RemoveOptions { force: false, volumes: row.record.host.auto_remove };
+        remove::release(core, &row.record, &network.unwrap_or_default());
+        for failure in remove::unmake(core, &row.record, options) {
+            tracing::error!("container {}: {failure}", row.record.id);
+        }
+        return;
+    }
+    let network = network.unwrap_or_else(|| core.sandboxes.detached(&row.record));
+    let boot = row.boot;
+    let known =
+        Known { record: Arc::new(row.record), state: row.state, network: Arc::new(network), seq: row.seq };
+    let mut spawned = Spawned::new(core, known);
+    spawned.task().resume(&boot);
+    spawned.run(runtime);
+}
+
+impl Task {
+    /// Finds out how things are, before the task runs.
+    fn resume(&mut self, boot: &str) {
+        let directory = self.core.host.shim_directory(&self.known.record.id);
+        if boot == self.core.host.boot_id
+            && let Ok(connection) = Connection::connect(&directory)
+            && self.take_up(connection)
+        {
+            // What its journal has beyond the row arrives first of all.
+            self.phase = Phase::Up;
+            self.catch_up();
+            return;
+        }
+        let was_live =
+            matches!(self.known.state.status, Status::Running | Status::Paused | Status::Restarting);
+        let was_starting = !was_live && self.known.state.desired == Desired::Running;
+        if boot == self.core.host.boot_id {
+            self.apply_left(&directory);
+        }
+        let lives_still =
+            matches!(self.known.state.status, Status::Running | Status::Paused | Status::Restarting);
+        if lives_still {
+            let rebooted = boot != self.core.host.boot_id;
+            if !rebooted {
+                self.kill_cgroup();
+            }
+            // Docker's code for what a reboot took away.
+            let (code, error) = if rebooted { (255, "") } else { (137, "shim died") };
+            let desired = self.known.state.desired;
+            self.record_loss(code, error, false);
+            self.known.state.desired = desired;
+        } else if was_starting {
+            self.known.state.desired = Desired::Stopped;
+            self.save();
+        }
+        self.rest(was_live || was_starting);
+    }
+
+    /// Nothing of it lives: takes down what is left, and starts it again if its policy says so.
+    fn rest(&mut self, was_live: bool) {
+        let wanted = match self.known.record.host.restart {
+            RestartPolicy::No => false,
+            RestartPolicy::Always => self.known.state.generation > 0 || was_live,
+            RestartPolicy::UnlessStopped => self.known.state.desired == Desired::Running,
+            RestartPolicy::OnFailure { .. } => {
+                was_live
+                    && self.known.state.desired == Desired::Running
+                    && self.policy_restarts(self.known.state.exit_code)
+            }
+        };
+        if wanted {
+            self.restart_at = Some(tokio::time::Instant::now());
+        } else if self.known.state.desired == Desired::Running {
+            self.known.state.desired = Desired::Stopped;
+            self.save();
+        }
+        self.show();
+        let left = self.known.network.sandbox.is_some()
+            || self.core.host.shim_directory(&self.known.record.id).exists();
+        let goes = self.known.record.host.auto_remove && self.known.state.status == Status::Exited;
+        if left || (goes && !wanted) {
+            self.settle();
+        }
+    }
+
+    /// Reads what a shim says at once: the answer to `Hello`, and what happened meanwhile.
+    fn catch_up(&mut self) {
+        if let Some(link) = &mut self.link
+            && !link.wait_ready(super::start::UNDO_PATIENCE)
+        {
+            tracing::warn!("the shim of container {} does not answer yet", self.known.record.id);
+        }
+    }
+
+    fn apply_left(&mut self, directory: &std::path::Path) {
+        let records = protocol_records(directory);
+        let news: Vec<_> =
+            records.into_iter().filter(|record| record.boot_id == self.core.host.boot_id).collect();
+        // Not through `apply`: its effects would settle a container that is only being looked at.
+        for record in &news {
+            if record.seq <= self.known.seq {
+                continue;
+            }
+            super::journal::apply(&mut self.known.state, record);
+            self.known.seq = record.seq;
+        }
+        if !news.is_empty() {
+            self.save();
+        }
+    }
+
+    pub(super) fn kill_cgroup(&self) {
+        let record = &self.known.record;
+        let cgroup = self.core.host.open_cgroup(record);
+        if let Err(error) = cgroup.kill_all().and_then(|()| cgroup.remove()) {
+            tracing::warn!("the cgroup of container {} was not removed: {}", record.id, crate::chain(&error));
+        }
+    }
+
+    /// Whether policy wants another start after this exit code.
+    pub(super) fn policy_restarts(&self, code: i32) -> bool {
+        match self.known.record.host.restart {
+            RestartPolicy::No => false,
+            RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
+            RestartPolicy::OnFailure { max_retries } => {
+                code != 0 && (max_retries == 0 || self.known.state.restart_count < max_retries)
+            }
+        }
+    }
+
+    /// Records that the container was lost.
+    pub(super) fn record_loss(&mut self, code: i32, error: &str, again: bool) {
+        let state = &mut self.known.state;
+        state.status = if again { Status::Restarting } else { Status::Exited };
+        state.restart_count += u32::from(again);
+        state.desired = if again { Desired::Running } else { Desired::Stopped };
+        (state.pid, state.exit_code, state.finished) = (0, code, Some(crate::events::now()));
+        state.error = error.into();
+        self.save();
+        self.show();
+        self.publish("die", vec![("exitCode", code.to_string())]);
+        self.on_exit();
+    }
+}
+
+/// Removes what a shim without a row left: nobody knows the container any more.
+pub(crate) fn remove_orphan(core: &Core, directory: &std::path::Path) -> Result<(), Error> {
+    if let Ok(mut connection) = Connection::connect(directory) {
+        use gantry_runtime::shim::protocol::{HelloRequest, Request, Shutdown};
+        let deadline = Some(std::time::Instant::now() + super::start::UNDO_PATIENCE);
+        let hello = Request::Hello(HelloRequest::new(u64::MAX));
+        let result = connection
+            .request(1, hello, &[])
+            .and_then(|()| connection.request(2, Request::Shutdown(Shutdown { kill: true }), &[]))
+            .and_then(|()| {
+                loop {
+                    if let (gantry_runtime::shim::protocol::Frame::Reply(reply), _) =
+                        connection.recv_until(deadline)?
+                        && reply.id == 2
+                    {
+                        return Ok(());
+                    }
+                }
+            });
+        if let Err(error) = result {
+            tracing::warn!("an orphaned shim did not end: {}", crate::chain(&error));
+        }
+    }
+    if let Some(id) = directory.file_name() {
+        let parent = core.host.settings.defaults.cgroup_parent.as_deref().unwrap_or("/gantry");
+        let path = std::path::Path::new(parent).join(id);
+        let cgroup = gantry_runtime::cgroup::Cgroup::open(&core.host.cgroups, &path);
+        if let Err(error) = cgroup.kill_all().and_then(|()| cgroup.remove()) {
+            tracing::warn!("the cgroup of an orphan was not removed: {}", crate::chain(&error));
+        }
+    }
+    std::fs::remove_dir_all(directory)
+        .map_err(|error| Error::Internal(format!("cannot remove {}: {error}", directory.display())))
+}

@@ -1,0 +1,245 @@
+//! Making a container: everything is decided, then one transaction reserves the name and refers to the
+//! volumes, then the writable layer and the directory are made.
+//!
+//! A row whose snapshot does not exist was being made when the daemon died; recovery removes it. The
+//! image needs no lease: the snapshot holds its layers, the record holds what else is needed, and an
+//! image that is removed in between is an error of `prepare`.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use gantry_model::mount::{MountKind, MountPoint};
+use gantry_model::{ContainerId, SnapshotId};
+use gantry_store::image::Image;
+
+use super::config::{Config, CreateRequest, EndpointRequest, HostConfig};
+use super::core::{self, Core};
+use super::mountpoints::{self, Planned};
+use super::record::{Record, State};
+use super::task::{Known, Spawned};
+use super::{Containers, Created, Error, RemoveOptions, check, merge, remove};
+use crate::database::LedgerError;
+use crate::volumes::Volume;
+
+/// Attempts at a made-up name.
+const NAME_ATTEMPTS: u32 = 64;
+
+impl Containers {
+    /// Makes a container: reserves its name, takes a writable layer and volumes.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing remains.
+    pub async fn create(&self, request: CreateRequest) -> Result<Created, Error> {
+        let core = Arc::clone(&self.core);
+        let runtime = tokio::runtime::Handle::current();
+        crate::blocking(move || {
+            let (record, warnings) = create(&core, request)?;
+            let id = record.id.clone();
+            super::publish(&core, &record, "create", Vec::new());
+            let network = Arc::new(core.sandboxes.detached(&record));
+            let known = Known { record: Arc::new(record), state: State::default(), network, seq: 0 };
+            Spawned::new(&core, known).run(&runtime);
+            Ok(Created { id, warnings })
+        })
+        .await
+    }
+}
+
+/// Docker's text about a name.
+pub(super) fn invalid_name(name: &str) -> Error {
+    Error::Invalid(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"))
+}
+
+fn create(core: &Core, request: CreateRequest) -> Result<(Record, Vec<String>), Error> {
+    let name = request.name.strip_prefix('/').unwrap_or(&request.name).to_owned();
+    if !name.is_empty() && !crate::names::is_allowed(&name) {
+        return Err(invalid_name(&name));
+    }
+    let image = core.store.images().resolve(&request.config.image).map_err(|error| match error {
+        gantry_store::image::ImageError::NoSuchImage(name) => Error::NoSuchImage(name),
+        other => Error::Invalid(crate::chain(&other)),
+    })?;
+    let config = merge::merge(request.config, &image.config.config)?;
+    let mut host = request.host;
+    if host.log.driver.is_empty() {
+        host.log = core.host.settings.defaults.log.clone();
+    }
+    let mut warnings = check::check(&config, &mut host, core.host.cpus)?;
+    check_network(core, &mut host)?;
+    let (mounts, made) = mounts(core, &config, &host, &mut warnings)?;
+    let mut record = record(core, name, &image, config, host, mounts);
+    record.config_json = request.config_json;
+    record.host_config_json = request.host_config_json;
+    record.endpoints = request.endpoints;
+    let result = reserve(core, &mut record).and_then(|()| {
+        make(core, &record, &image, &made).inspect_err(|_| {
+            remove::unmake(core, &record, RemoveOptions::default());
+        })
+    });
+    if let Err(error) = result {
+        for (volume, _) in made.iter().filter(|(volume, fresh)| *fresh && volume.anonymous) {
+            if let Err(error) = core.volumes.remove_now(volume) {
+                tracing::warn!("volume {} stays: {error}", volume.name);
+            }
+        }
+        return Err(error);
+    }
+    Ok((record, warnings))
+}
+
+/// The network must be there; `container:` is pinned to the other's id.
+fn check_network(core: &Core, host: &mut HostConfig) -> Result<(), Error> {
+    for mode in [&mut host.network_mode, &mut host.namespaces.pid, &mut host.namespaces.ipc] {
+        if let Some(other) = mode.strip_prefix("container:") {
+            *mode = format!("container:{}", core.index.find(other)?.id);
+        }
+    }
+    let mode = &host.network_mode;
+    if !mode.starts_with("container:") && core.networks.of_mode(mode).is_none() {
+        return Err(Error::NotFound(format!("network {mode} not found")));
+    }
+    Ok(())
+}
+
+type Made = Vec<(Arc<Volume>, bool)>;
+
+/// Finds or makes the volumes and the sources of binds. Volumes that are made for nothing are removed by the caller.
+fn mounts(
+    core: &Core,
+    config: &Config,
+    host: &HostConfig,
+    warnings: &mut Vec<String>,
+) -> Result<(Vec<Planned>, Made), Error> {
+    let mut inherited = Vec::new();
+    for from in &host.volumes_from {
+        let (name, mode) = from.split_once(':').unwrap_or((from, ""));
+        let other = core.index.find(name)?.view();
+        inherited.extend(mountpoints::inherit(&other.record.mounts, mode)?);
+    }
+    let mut planned = mountpoints::plan(config, host, inherited)?;
+    let mut made = Made::new();
+    for one in &mut planned {
+        if let Some(request) = one.volume.take() {
+            let (volume, fresh) = core.volumes.create_now(request).map_err(|error| match error {
+                crate::volumes::Error::Invalid(text) => Error::Invalid(text),
+                other => Error::Internal(other.to_string()),
+            })?;
+            one.point.name.clone_from(&volume.name);
+            one.point.source.clone_from(&volume.mountpoint);
+            made.push((volume, fresh));
+        }
+        if one.point.kind == MountKind::Bind {
+            check_source(&one.point, one.creates_source, warnings)?;
+        }
+    }
+    Ok((planned, made))
+}
+
+/// `-v` makes a missing source; `--mount` refuses it.
+fn check_source(point: &MountPoint, creates: bool, _warnings: &mut Vec<String>) -> Result<(), Error> {
+    let path = &point.source;
+    if path.exists() {
+        return Ok(());
+    }
+    if !creates {
+        return Err(Error::Invalid(format!(
+            "invalid mount config for type \"bind\": bind source path does not exist: {}",
+            path.display()
+        )));
+    }
+    let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
+    made.map_err(|error| {
+        Error::Internal(format!("error while creating mount source path '{}': {error}", path.display()))
+    })
+}
+
+fn record(
+    core: &Core,
+    name: String,
+    image: &Image,
+    config: Config,
+    host: HostConfig,
+    mounts: Vec<Planned>,
+) -> Record {
+    let id = ContainerId::from_random(crate::random());
+    let mut words = merge::words(&config).into_iter();
+    Record {
+        directory: core.host.settings.data_root.join("containers").join(id.as_str()),
+        id,
+        name,
+        created: crate::events::now(),
+        image: image.id,
+        path: words.next().unwrap_or_default(),
+        args: words.collect(),
+        config,
+        host,
+        config_json: serde_json::Value::Null,
+        host_config_json: serde_json::Value::Null,
+        endpoints: Vec::<EndpointRequest>::new(),
+        mounts: mounts.into_iter().map(|planned| planned.point).collect(),
+        layers: image.layers.clone(),
+    }
+}
+
+/// The one transaction: the name is taken, or it is not.
+fn reserve(core: &Core, record: &mut Record) -> Result<(), Error> {
+    let given = !record.name.is_empty();
+    for attempt in 0..NAME_ATTEMPTS {
+        if !given {
+            let [a, b, c, d, e, f, g, h, ..] = crate::random();
+            record.name = crate::names::made_up(u64::from_le_bytes([a, b, c, d, e, f, g, h]), attempt);
+        }
+        let written = core.ledger.write(|transaction| {
+            if let Some(owner) = core::owner_of(transaction, &record.name)? {
+                return Ok(Some(owner));
+            }
+            core::insert(transaction, record, &State::default(), &core.host.boot_id)?;
+            for point in record.mounts.iter().filter(|point| point.kind == MountKind::Volume) {
+                crate::volumes::refer(transaction, record.id.as_str(), &point.name)?;
+            }
+            Ok::<_, LedgerError>(None)
+        });
+        match written {
+            Ok(None) => return Ok(()),
+            Ok(Some(id)) if given => return Err(Error::NameTaken { name: record.name.clone(), id }),
+            Ok(Some(_)) => {}
+            Err(error) if error.is_referred_to() => {
+                return Err(Error::NotFound("a volume of the container was removed meanwhile".into()));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Error::Internal("no free container name was found".into()))
+}
+
+fn make(core: &Core, record: &Record, image: &Image, volumes: &Made) -> Result<(), Error> {
+    let snapshot = SnapshotId::from(&record.id);
+    let failed = |error: &dyn std::error::Error| Error::Internal(crate::chain(error));
+    core.store.snapshots().prepare(&snapshot, &image.layers).map_err(|error| failed(&error))?;
+    make_directory(&record.directory)
+        .map_err(|error| Error::Internal(format!("cannot make {}: {error}", record.directory.display())))?;
+    let fresh: Vec<&MountPoint> = record
+        .mounts
+        .iter()
+        .filter(|point| volumes.iter().any(|(volume, fresh)| *fresh && volume.name == point.name))
+        .collect();
+    if fresh.is_empty() {
+        return Ok(());
+    }
+    let root = core.store.snapshots().open(&snapshot).map_err(|error| failed(&error))?;
+    for point in fresh {
+        crate::volumes::populate(root.as_fd(), &point.destination, &point.source).map_err(|error| {
+            Error::Internal(format!("failed to copy the image's files to volume {}: {error}", point.name))
+        })?;
+    }
+    Ok(())
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o710).create(path)?;
+    fs::DirBuilder::new().mode(0o700).create(path.join("log"))
+}

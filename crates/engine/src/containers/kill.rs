@@ -1,0 +1,53 @@
+//! Signals.
+
+use gantry_runtime::shim::protocol::{Kill, Request};
+
+use super::link::Pending;
+use super::task::{Answerer, Message, Phase, Task};
+use super::{Containers, Error, check};
+
+/// `SIGKILL`.
+const KILL: i32 = 9;
+
+impl Containers {
+    /// Sends a signal (name or number; empty is `KILL`); for `KILL`, waits until it is gone.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if it does not run.
+    pub async fn kill(&self, container: &str, signal: &str) -> Result<(), Error> {
+        let signal = if signal.is_empty() { KILL } else { check::signal(signal)? };
+        self.ask(container, |answer| Message::Kill { signal, answer }).await
+    }
+}
+
+impl Task {
+    pub(super) fn on_kill(&mut self, signal: i32, answer: Answerer<()>) {
+        if self.restart_at.is_some() && signal == KILL {
+            self.cancel_own_restart();
+            return drop(answer.send(Ok(())));
+        }
+        if self.phase != Phase::Up || self.link.is_none() {
+            let id = &self.known.record.id;
+            let text = format!("cannot kill container: {id}: container {id} is not running");
+            return drop(answer.send(Err(Error::Conflict(text))));
+        }
+        // Docker's rule: a signal that may end it is an end by hand, unless the container has another stop signal.
+        let own = &self.known.record.config.stop_signal;
+        let cancels_restart =
+            own.is_empty() || signal == KILL || check::signal(own).is_ok_and(|own| own == signal);
+        self.send_kill(signal, cancels_restart);
+        if signal == KILL {
+            self.callers.kills.push(answer);
+        } else {
+            let _ = answer.send(Ok(()));
+        }
+    }
+
+    /// Sends a signal to the container's process.
+    pub(super) fn send_kill(&mut self, signal: i32, cancels_restart: bool) {
+        if let Some(link) = &mut self.link {
+            let request = Request::Kill(Kill { signal, generation: 0, cancels_restart });
+            link.ask(request, &[], Pending::Nobody);
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What `-v`, `--mount`, `--tmpfs`, `--volumes-from` and the image's volumes come to. Pure.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use gantry_model::mount::{MountKind, MountPoint};
+
+use super::Error;
+use super::config::{Config, HostConfig, MountRequest};
+use super::merge::clean_path;
+use crate::volumes::VolumeRequest;
+
+/// A mount point whose volume, if it is one, is still to be found or made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Planned {
+    /// The mount point; name and source of a volume are filled in later.
+    pub(super) point: MountPoint,
+    /// The volume to find or make.
+    pub(super) volume: Option<VolumeRequest>,
+    /// Whether a new volume gets what the image has there.
+    pub(super) copies: bool,
+    /// Whether a missing source is made.
+    pub(super) creates_source: bool,
+}
+
+/// Plans all mount points, in the order of their destinations. `inherited` are those of `--volumes-from`.
+///
+/// # Errors
+/// [`Error::Invalid`] in Docker's words.
+pub(super) fn plan(
+    config: &Config,
+    host: &HostConfig,
+    inherited: Vec<MountPoint>,
+) -> Result<Vec<Planned>, Error> {
+    let mut planned: BTreeMap<PathBuf, Planned> = BTreeMap::new();
+    for point in inherited {
+        planned.insert(
+            point.destination.clone(),
+            Planned { point, volume: None, copies: false, creates_source: false },
+        );
+    }
+    let mut own: BTreeMap<PathBuf, Planned> = BTreeMap::new();
+    let mut add = |one: Planned| match own.insert(one.point.destination.clone(), one) {
+        None => Ok(()),
+        Some(before) => {
+            Err(Error::Invalid(format!("Duplicate mount point: {}", before.point.destination.display())))
+        }
+    };
+    for bind in &host.binds {
+        add(of_bind(bind)?)?;
+    }
+    for request in &host.mounts {
+        add(of_mount(request)?)?;
+    }
+    for (destination, options) in &host.tmpfs {
+        let mut point = point(MountKind::Tmpfs, &destination_of(destination, destination)?);
+        point.tmpfs_options.clone_from(options);
+        add(Planned { point, volume: None, copies: false, creates_source: false })?;
+    }
+    planned.append(&mut own);
+    for path in &config.volumes {
+        let text = path.to_string_lossy();
+        let destination = destination_of(&text, &text)?;
+        let point = point(MountKind::Volume, &destination);
+        planned.entry(destination.into()).or_insert(Planned {
+            point,
+            volume: Some(VolumeRequest::default()),
+            copies: true,
+            creates_source: false,
+        });
+    }
+    Ok(planned.into_values().collect())
+}
+
+/// The mount points of another container as `--volumes-from` gives them on: no tmpfs.
+pub(super) fn inherit(points: &[MountPoint], mode: &str) -> Result<Vec<MountPoint>, Error> {
+    let read_only = match mode {
+        "" | "rw" | "z" | "Z" => false,
+        "ro" => true,
+        other => return Err(Error::Invalid(format!("invalid mode: {other}"))),
+    };
+    let kept = points.iter().filter(|point| point.kind != MountKind::Tmpfs).cloned();
+    Ok(kept
+        .map(|mut point| {
+            point.writable &= !read_only;
+            point
+        })
+        .collect())
+}
+
+fn point(kind: MountKind, destination: &str) -> MountPoint {
+    MountPoint {
+        kind,
+        name: String::new(),
+        source: PathBuf::new(),
+        destination: destination.into(),
+        writable: true,
+        mode: String::new(),
+        propagation: String::new(),
+        tmpfs_options: String::new(),
+    }
+}
+
+fn destination_of(path: &str, whole: &str) -> Result<String, Error> {
+    let invalid = |why: &str| Error::Invalid(format!("invalid volume specification: '{whole}': {why}"));
+    if !path.starts_with('/') {
+        return Err(invalid(&format!(
+            "invalid mount config for type \"volume\": invalid mount path: '{path}' mount path must be absolute"
+        )));
+    }
+    let clean = clean_path(path);
+    if clean == "/" {
+        return Err(invalid("invalid mount config for type \"volume\": destination can't be '/'"));
+    }
+    Ok(clean)
+}
+
+/// `[source:]destination[:mode]`.
+fn of_bind(text: &str) -> Result<Planned, Error> {
+    let invalid = || Error::Invalid(format!("invalid volume specification: '{text}'"));
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, destination, mode) = match *parts.as_slice() {
+        [destination] => ("", destination, ""),
+        [source, second] if second.starts_with('/') => (source, second, ""),
+        [destination, mode] if is_mode(mode) => ("", destination, mode),
+        [source, destination, mode] => (source, destination, mode),
+        _ => return Err(invalid()),
+    };
+    if parts.iter().any(|part| part.is_empty()) || (!mode.is_empty() && !is_mode(mode)) {
+        return Err(if mode.is_empty() {
+            invalid()
+        } else {
+            Error::Invalid(format!("invalid mode: {mode}"))
+        });
+    }
+    let destination = destination_of(destination, text)?;
+    let is_path = source.starts_with('/');
+    let mut point = point(if is_path { MountKind::Bind } else { MountKind::Volume }, &destination);
+    point.mode = mode.into();
+    let words = || mode.split(',');
+    point.writable = !words().any(|word| word == "ro");
+    point.propagation = words().find(|word| is_propagation(word)).unwrap_or_default().into();
+    if is_path {
+        point.source = clean_path(source).into();
+        return Ok(Planned { point, volume: None, copies: false, creates_source: true });
+    }
+    let volume = VolumeRequest { name: source.into(), ..VolumeRequest::default() };
+    let copies = !words().any(|word| word == "nocopy");
+    Ok(Planned { point, volume: Some(volume), copies, creates_source: false })
+}
+
+fn is_propagation(word: &str) -> bool {
+    matches!(word, "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave")
+}
+
+fn is_mode(mode: &str) -> bool {
+    mode.split(',').all(|word| {
+        is_propagation(word)
+            || matches!(word, "ro" | "rw" | "z" | "Z" | "nocopy" | "consistent" | "cached" | "delegated")
+    })
+}
+
+fn of_mount(request: &MountRequest) -> Result<Planned, Error> {
+    let kind = match request.kind {
+        MountKind::Bind => "bind",
+        MountKind::Volume => "volume",
+        MountKind::Tmpfs => "tmpfs",
+    };
+    let invalid = |why: &str| Error::Invalid(format!("invalid mount config for type \"{kind}\": {why}"));
+    if request.target.is_empty() {
+        return Err(invalid("field Target must not be empty"));
+    }
+    if !request.target.starts_with('/') {
+        let target = &request.target;
+        return Err(invalid(&format!("invalid mount path: '{target}' mount path must be absolute")));
+    }
+    let destination = clean_path(&request.target);
+    if destination == "/" {
+        return Err(invalid("invalid specification: destination can't be '/'"));
+    }
+    let mut point = point(request.kind, &destination);
+    point.writable = !request.read_only;
+    let mut planned = Planned { point, volume: None, copies: false, creates_source: request.create_source };
+    match request.kind {
+        MountKind::Bind => {
+            if !Path::new(&request.source).is_absolute() {
+                let source = &request.source;
+                return Err(invalid(&format!("invalid mount path: '{source}' mount path must be absolute")));
+            }
+            planned.point.source = clean_path(&request.source).into();
+            planned.point.propagation.clone_from(&request.propagation);
+        }
+        MountKind::Volume => {
+            planned.copies = !request.no_copy;
+            planned.volume = Some(VolumeRequest {
+                name: request.source.clone(),
+                driver: String::new(),
+                labels: request.labels.clone(),
+                options: request.driver_options.clone(),
+            });
+        }
+        MountKind::Tmpfs => {
+            let mut options = Vec::new();
+            if request.read_only {
+                options.push("ro".to_owned());
+            }
+            if request.tmpfs_mode != 0 {
+                options.push(format!("mode={:o}", request.tmpfs_mode));
+            }
+            if request.tmpfs_size_bytes != 0 {
+                options.push(format!("size={}", request.tmpfs_size_bytes));
+            }
+            planned.point.tmpfs_options = options.join(",");
+        }
+    }
+    Ok(planned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(bind: &str, want: Result<(&str, &str, &str, bool), ()>) {
+        let got = of_bind(bind);
+        let short = got.as_ref().map_err(|_| ()).map(|planned| {
+            let volume = planned.volume.as_ref().map_or("", |volume| volume.name.as_str());
+            let point = &planned.point;
+            (
+                volume,
+                point.source.to_str().expect("text"),
+                point.destination.to_str().expect("text"),
+                point.writable,
+            )
+        });
+        assert_eq!(short, want, "{bind}: {got:?}");
+    }
+
+    #[test]
+    fn binds_are_read_as_docker_reads_them() {
+        check("/a:/b", Ok(("", "/a", "/b", true)));
+        check("/a/../c:/b/:ro", Ok(("", "/c", "/b", false)));
+        check("name:/b:ro,z", Ok(("name", "", "/b", false)));
+        check("/b", Ok(("", "", "/b", true)));
+        check("/a:/b:rshared", Ok(("", "/a", "/b", true)));
+        check("/a:/b:fast", Err(()));
+        check("/a:b", Err(()));
+        check("/a:/", Err(()));
+        check("a:b:c:d", Err(()));
+        check("/a::ro", Err(()));
+        check("", Err(()));
+    }
+
+    #[test]
+    fn destinations_are_unique_and_images_volumes_come_last() {
+        let host = |binds: &[&str]| HostConfig {
+            binds: binds.iter().map(|bind| (*bind).to_owned()).collect(),
+            ..HostConfig::default()
+        };
+        let config = Config { volumes: vec!["/v".into(), "/b".into()], ..Config::default() };
+        let planned = plan(&config, &host(&["/a:/b"]), Vec::new()).expect("a plan");
+        let kinds: Vec<_> = planned.iter().map(|planned| planned.point.kind).collect();
+        assert_eq!(kinds, [MountKind::Bind, MountKind::Volume]);
+        assert!(plan(&config, &host(&["/a:/b", "/c:/b"]), Vec::new()).is_err());
+    }
+}

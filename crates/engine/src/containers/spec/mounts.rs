@@ -1,0 +1,126 @@
+//! Mounts: Docker's defaults, the container's own files, and what was asked for.
+
+use std::path::{Path, PathBuf};
+
+use gantry_model::mount::{MountKind, MountPoint};
+use oci_spec::runtime::Mount;
+
+use super::{Facts, is_host};
+use crate::containers::Error;
+use crate::containers::record::Record;
+
+/// `/dev/shm` unless told otherwise: 64 MiB.
+const SHM_BYTES: u64 = 64 << 20;
+
+/// All mounts, parents before children.
+///
+/// # Errors
+/// None yet; a mount that cannot be made is the runtime's to refuse.
+pub(super) fn mounts(record: &Record, facts: &Facts<'_>) -> Result<Vec<Mount>, Error> {
+    let mut own: Vec<Mount> = record.mounts.iter().map(|point| of_point(point)).collect();
+    let taken = |destination: &Path| record.mounts.iter().any(|point| point.destination == destination);
+    let dev_is_taken = taken(Path::new("/dev"));
+    let mut all: Vec<Mount> = defaults(record, facts)
+        .into_iter()
+        .filter(|mount| !taken(mount.destination()))
+        .filter(|mount| !(dev_is_taken && mount.destination().starts_with("/dev")))
+        .collect();
+    for (name, path) in
+        [("hosts", "/etc/hosts"), ("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf")]
+    {
+        if let (Some(directory), false) = (&facts.network_files, taken(Path::new(path))) {
+            let write = if record.host.read_only { "ro" } else { "rw" };
+            all.push(mount(path, "bind", directory.join(name), &["rbind", write, "rprivate"]));
+        }
+    }
+    // A stable sort: what has fewer components comes first, defaults before others.
+    own.sort_by_key(|mount| mount.destination().components().count());
+    all.append(&mut own);
+    Ok(all)
+}
+
+/// `shared` or `slave` where a bind asks for it: the root must pass events on, or take them.
+pub(super) fn root_propagation(record: &Record) -> Option<String> {
+    let any =
+        |names: [&str; 2]| record.mounts.iter().any(|point| names.contains(&point.propagation.as_str()));
+    if any(["shared", "rshared"]) {
+        Some("shared".into())
+    } else if any(["slave", "rslave"]) {
+        Some("slave".into())
+    } else {
+        None
+    }
+}
+
+fn mount(destination: &str, kind: &str, source: impl Into<PathBuf>, options: &[&str]) -> Mount {
+    let mut mount = Mount::default();
+    mount
+        .set_destination(destination.into())
+        .set_typ(Some(kind.into()))
+        .set_source(Some(source.into()))
+        .set_options(Some(options.iter().map(|option| (*option).to_owned()).collect()));
+    mount
+}
+
+fn defaults(record: &Record, facts: &Facts<'_>) -> Vec<Mount> {
+    let host = &record.host;
+    let write = if host.security.privileged { "rw" } else { "ro" };
+    let mut mounts = vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", write]),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &[write, "nosuid", "noexec", "nodev"]),
+    ];
+    let ipc = host.namespaces.ipc.as_str();
+    mounts.push(if is_host(ipc) {
+        mount("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "rprivate"])
+    } else {
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])
+    });
+    if is_host(ipc) {
+        mounts.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "rprivate"]));
+    } else if let Some(shared) = &facts.shared_shm {
+        mounts.push(mount("/dev/shm", "bind", shared, &["rbind", "rprivate", "nosuid", "noexec", "nodev"]));
+    } else if ipc != "none" {
+        let bytes = [host.shm_size_bytes, facts.defaults.shm_size_bytes].into_iter().find(|bytes| *bytes > 0);
+        let size = format!("size={}", bytes.unwrap_or(SHM_BYTES));
+        mounts.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]));
+    }
+    mounts
+}
+
+fn of_point(point: &MountPoint) -> Mount {
+    let destination = point.destination.to_string_lossy();
+    if point.kind == MountKind::Tmpfs {
+        let options = tmpfs_options(&point.tmpfs_options);
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        return mount(&destination, "tmpfs", "tmpfs", &options);
+    }
+    let propagation = if point.propagation.is_empty() { "rprivate" } else { &point.propagation };
+    let bind = if propagation.starts_with('r') { "rbind" } else { "bind" };
+    // Read-only holds for what is mounted below, too, as Docker has it since 25.
+    let mut options = vec![bind, propagation];
+    options.extend(if point.writable { &["rw"][..] } else { &["ro", "rro"] });
+    mount(&destination, "bind", &point.source, &options)
+}
+
+/// The defaults, each replaced by its opposite or its own value where that was given.
+fn tmpfs_options(given: &str) -> Vec<String> {
+    let mut options: Vec<String> = ["noexec", "nosuid", "nodev", "rprivate"].map(str::to_owned).into();
+    for option in given.split(',').filter(|option| !option.is_empty()) {
+        let key = |option: &str| {
+            let name = option.split('=').next().unwrap_or_default();
+            let name = if name == "rw" || name == "ro" { "ro" } else { name };
+            name.strip_prefix("no").unwrap_or(name).to_owned()
+        };
+        options.retain(|have| key(have) != key(option));
+        options.push(option.into());
+    }
+    options
+}

@@ -1,0 +1,515 @@
+//! Starting a container.
+//!
+//! | | step | undone by |
+//! | --- | --- | --- |
+//! | 1 | address and host ports are taken | giving them back |
+//! | 2 | intent and sandbox are recorded in one transaction | the sandbox's row goes, the failure is recorded |
+//! | 3 | the shim is spawned in its directory `c/<id>` | `Shutdown`, which kills; the directory goes |
+//! | 4 | namespaces are made | closing their descriptors |
+//! | 5 | hosts, hostname and resolv.conf are written | – (the next start writes them anew) |
+//! | 6 | the launch is sent: the shim makes cgroup and process, and waits | as 3 |
+//! | 7 | link and ports are made, while the shim works | ports are unpublished; the link goes with 4 |
+//! | 8 | the shim is told to let the process go | as 3 |
+//!
+//! Steps 1 to 8 are taken by one blocking thread, one after the other: what overlaps are processes, not
+//! threads. The thread never waits for the shim unless it must undo. Then the task takes over the
+//! connection and hears how it went. Undoing goes on where a part of it fails.
+
+use std::fs::DirBuilder;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gantry_logs::{JsonFile, LogConfig};
+use gantry_model::SnapshotId;
+use gantry_model::container::{Desired, Status};
+use gantry_runtime::sandbox::{self, SandboxSpec, UtsNames};
+use gantry_runtime::shim::connection::Connection;
+use gantry_runtime::shim::protocol::{self, HelloRequest, Request, Shutdown, TerminalSize};
+use gantry_runtime::shim::spawn::{self, Lifetime};
+
+use super::core::{self, Core};
+use super::index::Entry;
+use super::link::{Asked, Link, reap_later};
+use super::record::{Record, State};
+use super::remove::Removal;
+use super::spec::{self, Facts};
+use super::task::{Answerer, Message, Phase, Task};
+use super::{Containers, Error, check};
+use crate::sandboxes::{self, Attached, NetworkFiles};
+
+/// How long a shim may take to answer while a start is undone.
+pub(super) const UNDO_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Request ids of a start, in the order in which they are sent.
+const HELLO: u64 = 1;
+const LAUNCH: u64 = 2;
+const START: u64 = 3;
+
+impl Containers {
+    /// Starts it and returns when its process runs. The start goes on if the caller vanishes.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyStarted`] if it runs; [`Error::Launch`] with Docker's text if the process could
+    /// not be made: it is `exited` (`created` before the first start) with exit code 126, 127 or 128 then.
+    pub async fn start(&self, container: &str) -> Result<(), Error> {
+        self.ask(container, Message::Start).await
+    }
+}
+
+/// What the thread needs.
+struct Start {
+    core: Arc<Core>,
+    entry: Arc<Entry>,
+    record: Arc<Record>,
+    /// With the intent in it.
+    state: State,
+    seq: u64,
+    clients: Vec<(protocol::Attach, OwnedFd)>,
+}
+
+/// A start that is in the shim's hands.
+pub(crate) struct Begun {
+    connection: Connection,
+    pidfd: OwnedFd,
+    network: Attached,
+}
+
+impl Task {
+    pub(super) fn on_start(&mut self, answer: Answerer<()>) {
+        match self.known.state.status {
+            Status::Paused => {
+                let text = "cannot start a paused container, try unpause instead";
+                return drop(answer.send(Err(Error::Conflict(text.into()))));
+            }
+            Status::Dead | Status::Removing => {
+                let text = "container is marked for removal and cannot be started";
+                return drop(answer.send(Err(Error::Conflict(text.into()))));
+            }
+            _ if self.phase == Phase::Up => return drop(answer.send(Err(Error::AlreadyStarted))),
+            _ => {}
+        }
+        self.restart_at = None;
+        self.known.state.restart_count = 0;
+        self.callers.starts.push(answer);
+        self.begin();
+    }
+
+    /// Lets a thread take the steps.
+    pub(super) fn begin(&mut self) {
+        if self.phase != Phase::Idle {
+            return;
+        }
+        self.phase = Phase::Starting;
+        let mut state = self.known.state.clone();
+        state.desired = Desired::Running;
+        self.known.state.desired = Desired::Running;
+        let start = Start {
+            core: Arc::clone(&self.core),
+            entry: Arc::clone(&self.entry),
+            record: Arc::clone(&self.known.record),
+            state,
+            seq: self.known.seq,
+            clients: std::mem::take(&mut self.callers.clients),
+        };
+        tokio::task::spawn_blocking(move || {
+            let message = match start.run() {
+                Ok(begun) => Message::Begun(Box::new(begun)),
+                Err(error) => Message::BeginFailed(error),
+            };
+            if start.entry.tell(message).is_err() {
+                tracing::warn!("the start of {} ended after its task", start.record.id);
+            }
+        });
+    }
+
+    pub(super) fn on_begun(&mut self, begun: Begun) {
+        reap_later(begun.pidfd);
+        self.known.network = Arc::new(begun.network);
+        match Link::new(begun.connection, START, &[(LAUNCH, Asked::Launch), (START, Asked::Start)]) {
+            Ok(link) => self.link = Some(link),
+            Err(error) => {
+                tracing::error!("a shim's connection cannot be watched: {error}");
+                self.shim_died();
+            }
+        }
+    }
+
+    /// The shim let the process go.
+    pub(super) fn on_started(&mut self) {
+        for answer in std::mem::take(&mut self.callers.starts) {
+            let _ = answer.send(Ok(()));
+        }
+        let ended = self.known.state.status == Status::Exited;
+        self.enter(Phase::Up);
+        // It may have ended before the answer was read.
+        if ended && self.phase == Phase::Up {
+            self.on_final();
+        }
+    }
+
+    /// The shim could not make the process; its journal has said so, and the state has it.
+    pub(super) fn on_refused(&mut self, refusal: &protocol::Refusal) {
+        if self.known.state.error.is_empty() {
+            // Not a launch that failed, but one that was not understood.
+            self.record_failure(&Error::Internal(refusal.text.clone()));
+        }
+        let error =
+            Error::Launch { text: self.known.state.error.clone(), exit_code: self.known.state.exit_code };
+        self.fail_start(&error);
+    }
+
+    pub(super) fn on_begin_failed(&mut self, error: Error) {
+        self.record_failure(&error);
+        self.fail_start(&error);
+    }
+
+    fn record_failure(&mut self, error: &Error) {
+        let state = &mut self.known.state;
+        if state.status != Status::Created {
+            state.status = Status::Exited;
+            state.finished = Some(crate::events::now());
+        }
+        state.exit_code = 128;
+        state.error = error.to_string();
+        state.desired = Desired::Stopped;
+        self.save();
+        self.show();
+    }
+
+    fn fail_start(&mut self, error: &Error) {
+        for answer in std::mem::take(&mut self.callers.starts) {
+            let _ = answer.send(Err(error.clone()));
+        }
+        self.callers.clients.clear();
+        if self.known.record.host.auto_remove && self.callers.removal.is_none() {
+            self.callers.removal = Some(Removal::automatic());
+        }
+        self.on_exit();
+        self.settle();
+    }
+}
+
+/// A step that failed, with what must be undone.
+struct Failure {
+    error: Error,
+    recorded: Option<Attached>,
+    shim: Option<(Connection, OwnedFd)>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, recorded: None, shim: None }
+    }
+}
+
+impl Start {
+    fn run(&self) -> Result<Begun, Error> {
+        self.steps().map_err(|failure| {
+            self.undo(failure.shim, failure.recorded.as_ref());
+            failure.error
+        })
+    }
+
+    fn steps(&self) -> Result<Begun, Failure> {
+        let joined = self.joined()?;
+        let (network, sockets) = self.record_sandbox(&joined)?;
+        let recorded = |error: Error| Failure { error, recorded: Some(network.clone()), shim: None };
+        let directory = self.shim_directory().map_err(recorded)?;
+        let spawned = spawn::spawn(&self.core.host.shim, Lifetime::Container(&directory))
+            .map_err(|error| recorded(Error::Internal(crate::chain(&error))))?;
+        let mut connection = spawned.connection;
+        match self.launch(&mut connection, &joined, &network, &sockets) {
+            Ok(()) => Ok(Begun { connection, pidfd: spawned.pidfd, network }),
+            Err(error) => {
+                Err(Failure { error, recorded: Some(network), shim: Some((connection, spawned.pidfd)) })
+            }
+        }
+    }
+
+    /// Steps 4 to 8.
+    fn launch(
+        &self,
+        connection: &mut Connection,
+        joined: &Joined,
+        network: &Attached,
+        sockets: &[(String, OwnedFd)],
+    ) -> Result<(), Error> {
+        let internal = |error: &dyn std::error::Error| Error::Internal(crate::chain(error));
+        let hostname = self.hostname();
+        let namespaces = sandbox::create(&self.sandbox_spec(&hostname)).map_err(|error| internal(&error))?;
+        self.write_files(network, &hostname)?;
+        let mut descriptors: Vec<(String, BorrowedFd<'_>)> = Vec::new();
+        let own = [("net", &namespaces.net), ("ipc", &namespaces.ipc), ("uts", &namespaces.uts)];
+        let of_others = [("net", &joined.net), ("ipc", &joined.ipc), ("pid", &joined.pid)];
+        for (name, namespace) in own.into_iter().chain(of_others) {
+            descriptors.extend(namespace.iter().map(|namespace| (name.to_owned(), namespace.as_fd())));
+        }
+        descriptors.extend(sockets.iter().map(|(name, socket)| (name.clone(), socket.as_fd())));
+        let launch = self.launch_request(joined, hostname, &descriptors)?;
+        let mut fds: Vec<BorrowedFd<'_>> = descriptors.iter().map(|(_, descriptor)| *descriptor).collect();
+        fds.extend(self.clients.iter().map(|(_, client)| client.as_fd()));
+        let hello = Request::Hello(HelloRequest::new(self.seq));
+        connection
+            .request(HELLO, hello, &[])
+            .and_then(|()| connection.request(LAUNCH, Request::Launch(Box::new(launch)), &fds))
+            .map_err(|error| internal(&error))?;
+        if let Some(namespace) = &namespaces.net {
+            self.core
+                .sandboxes
+                .connect(network, namespace.as_fd())
+                .map_err(|error| Error::Internal(error.to_string()))?;
+        }
+        connection.request(START, Request::Start, &[]).map_err(|error| internal(&error))
+    }
+
+    /// Steps 1 and 2: takes what the network needs, or joins another container's sandbox, and records it.
+    fn record_sandbox(&self, joined: &Joined) -> Result<(Attached, Vec<(String, OwnedFd)>), Error> {
+        let Record { id, .. } = &*self.record;
+        let (ledger, boot) = (&self.core.ledger, &self.core.host.boot_id);
+        if let Some(owner) = &joined.owner {
+            let sandbox = owner.sandbox.clone();
+            ledger.write(|transaction| {
+                if let Some(sandbox) = &sandbox {
+                    sandboxes::join(transaction, sandbox, id)?;
+                }
+                core::update_state(transaction, id, &self.state, self.seq, boot)
+            })?;
+            return Ok((Attached { sandbox, ..Attached::default() }, Vec::new()));
+        }
+        let reserved = self.core.sandboxes.reserve(&self.record).map_err(|error| match error {
+            sandboxes::Error::NoSuchNetwork(_) => Error::NotFound(error.to_string()),
+            sandboxes::Error::Setup(text) => Error::Launch { text, exit_code: 128 },
+        })?;
+        ledger.write(|transaction| {
+            sandboxes::insert(transaction, &reserved, id)?;
+            core::update_state(transaction, id, &self.state, self.seq, boot)
+        })?;
+        Ok(reserved.recorded())
+    }
+
+    fn shim_directory(&self) -> Result<PathBuf, Error> {
+        let directory = self.core.host.shim_directory(&self.record.id);
+        match DirBuilder::new().mode(0o700).create(&directory) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(Error::Internal(format!("cannot make {}: {error}", directory.display())))
+            }
+            _ => Ok(directory),
+        }
+    }
+
+    fn hostname(&self) -> String {
+        let (config, host) = (&self.record.config, &self.record.host);
+        if !config.hostname.is_empty() {
+            config.hostname.clone()
+        } else if host.network_mode == "host" || host.namespaces.uts == "host" {
+            crate::system::hostname()
+        } else {
+            self.record.id.short().to_owned()
+        }
+    }
+
+    fn sandbox_spec(&self, hostname: &str) -> SandboxSpec {
+        let host = &self.record.host;
+        SandboxSpec {
+            net: host.network_mode != "host" && !host.network_mode.starts_with("container:"),
+            ipc: host.namespaces.ipc != "host" && !host.namespaces.ipc.starts_with("container:"),
+            uts: (host.namespaces.uts != "host").then(|| UtsNames {
+                hostname: hostname.to_owned(),
+                domainname: self.record.config.domainname.clone(),
+            }),
+        }
+    }
+
+    fn write_files(&self, network: &Attached, hostname: &str) -> Result<(), Error> {
+        let host = &self.record.host;
+        if host.network_mode.starts_with("container:") {
+            return Ok(());
+        }
+        let files = NetworkFiles {
+            names: &host.names,
+            defaults: &self.core.host.settings.defaults,
+            hostname,
+            domainname: &self.record.config.domainname,
+            address: network.endpoints.values().find_map(|endpoint| endpoint.address),
+            gateway: self.core.networks.bridge().map(|bridge| bridge.gateway.address()),
+            on_host: host.network_mode == "host",
+        };
+        sandboxes::write_files(&self.record.directory, &files).map_err(|error| {
+            Error::Internal(format!("cannot write below {}: {error}", self.record.directory.display()))
+        })
+    }
+
+    fn launch_request(
+        &self,
+        joined: &Joined,
+        hostname: String,
+        descriptors: &[(String, BorrowedFd<'_>)],
+    ) -> Result<protocol::Launch, Error> {
+        let (record, host) = (&*self.record, &self.core.host);
+        let defaults = &host.settings.defaults;
+        let facts = Facts {
+            cgroup_v2: host.cgroups.version == gantry_runtime::cgroup::Version::V2,
+            host_capabilities: &host.capabilities,
+            devices: spec::scan_devices(&record.host)?,
+            network_files: Some(joined.files.clone().unwrap_or_else(|| record.directory.clone())),
+            shared_shm: self.shared_shm(joined)?,
+            hostname,
+            defaults,
+        };
+        let snapshot = SnapshotId::from(&record.id);
+        let root = self
+            .core
+            .store
+            .snapshots()
+            .mount(&snapshot)
+            .map_err(|error| Error::Internal(crate::chain(&error)))?;
+        let stop_signal =
+            if record.config.stop_signal.is_empty() { "TERM" } else { &record.config.stop_signal };
+        Ok(protocol::Launch {
+            container: record.id.to_string(),
+            last_generation: self.state.generation,
+            last_seq: self.seq,
+            spec: spec::spec(record, &facts)?,
+            root,
+            cgroup: Some(host.cgroup(record).to_string_lossy().into_owned()),
+            init: record.host.init.unwrap_or(defaults.init).then(|| host.init.clone()),
+            terminal_size: TerminalSize::default(),
+            open_stdin: record.config.open_stdin,
+            stdin_once: record.config.stdin_once,
+            log: log_config(record),
+            restart: record.host.restart,
+            restart_count: self.state.restart_count,
+            stop_signal: check::signal(stop_signal)?,
+            stop_timeout_s: record.config.stop_timeout_s.unwrap_or(10).max(-1),
+            descriptors: descriptors.iter().map(|(name, _)| name.clone()).collect(),
+            attach: self.clients.iter().map(|(attach, _)| attach.clone()).collect(),
+            then_start: false,
+        })
+    }
+
+    /// `shareable`: a directory beside the shim's socket, in memory as `/run` is; `container:`: the other's.
+    fn shared_shm(&self, joined: &Joined) -> Result<Option<PathBuf>, Error> {
+        if joined.shm.is_some() {
+            return Ok(joined.shm.clone());
+        }
+        if self.record.host.namespaces.ipc != "shareable" {
+            return Ok(None);
+        }
+        let path = self.core.host.shim_directory(&self.record.id).join("shm");
+        std::fs::create_dir_all(&path)
+            .and_then(|()| {
+                use std::os::unix::fs::PermissionsExt;
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o1777))
+            })
+            .map_err(|error| Error::Internal(format!("cannot make {}: {error}", path.display())))?;
+        Ok(Some(path))
+    }
+
+    /// Undoes what was done, the last first.
+    fn undo(&self, shim: Option<(Connection, OwnedFd)>, network: Option<&Attached>) {
+        if let Some((mut connection, pidfd)) = shim {
+            let deadline = Some(Instant::now() + UNDO_PATIENCE);
+            let shutdown = Request::Shutdown(Shutdown { kill: true });
+            // Answers to the start's own requests come first and count for nothing.
+            let id = START + 1;
+            let mut ended = connection.request(id, shutdown, &[]).is_ok();
+            while ended {
+                match connection.recv_until(deadline) {
+                    Ok((protocol::Frame::Reply(reply), _)) if reply.id == id => break,
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::warn!("a shim did not end: {}", crate::chain(&error));
+                        ended = false;
+                    }
+                }
+            }
+            spawn::reap(&pidfd);
+        }
+        if let Some(network) = network {
+            for failure in self.core.sandboxes.leave(&self.record.id, network) {
+                tracing::warn!("undoing a start: {failure}");
+            }
+        }
+        let directory = self.core.host.shim_directory(&self.record.id);
+        if directory.exists()
+            && let Err(error) = std::fs::remove_dir_all(&directory)
+        {
+            tracing::warn!("{} was not removed: {error}", directory.display());
+        }
+    }
+}
+
+/// What is joined of other containers.
+#[derive(Default)]
+struct Joined {
+    net: Option<OwnedFd>,
+    ipc: Option<OwnedFd>,
+    pid: Option<OwnedFd>,
+    /// The other's network, if that is shared.
+    owner: Option<Arc<Attached>>,
+    /// The other's `hosts`, `hostname` and `resolv.conf`, if the network is shared.
+    files: Option<PathBuf>,
+    /// The other's `/dev/shm`, if IPC is shared.
+    shm: Option<PathBuf>,
+}
+
+impl Start {
+    fn joined(&self) -> Result<Joined, Error> {
+        let host = &self.record.host;
+        let mut joined = Joined::default();
+        if let Some(other) = host.network_mode.strip_prefix("container:") {
+            let (view, namespace) = self.namespace_of(other, "net", "network")?;
+            joined.net = Some(namespace);
+            joined.files = Some(view.record.directory.clone());
+            joined.owner = Some(Arc::clone(&view.network));
+        }
+        if let Some(other) = host.namespaces.pid.strip_prefix("container:") {
+            joined.pid = Some(self.namespace_of(other, "pid", "PID namespace")?.1);
+        }
+        if let Some(other) = host.namespaces.ipc.strip_prefix("container:") {
+            let (view, namespace) = self.namespace_of(other, "ipc", "IPC")?;
+            if view.record.host.namespaces.ipc != "shareable" {
+                let text = format!("cannot join IPC of a non-shareable container: {}", view.record.id);
+                return Err(Error::Conflict(text));
+            }
+            joined.ipc = Some(namespace);
+            joined.shm = Some(self.core.host.shim_directory(&view.record.id).join("shm"));
+        }
+        Ok(joined)
+    }
+
+    /// Opens a namespace of another container's process, and makes sure that it is still that process.
+    fn namespace_of(
+        &self,
+        other: &str,
+        file: &str,
+        what: &str,
+    ) -> Result<(Arc<super::View>, OwnedFd), Error> {
+        let view = self.core.index.find(other)?.view();
+        let not_running =
+            || Error::Conflict(format!("cannot join {what} of a non running container: {}", view.record.id));
+        if !view.state.is_running() {
+            return Err(not_running());
+        }
+        let opened =
+            std::fs::File::open(format!("/proc/{}/ns/{file}", view.state.pid)).map_err(|_| not_running())?;
+        let pid = i32::try_from(view.state.pid).map_err(|_| not_running())?;
+        gantry_runtime::Process::adopt(pid, view.state.start_time_ticks).map_err(|_| not_running())?;
+        Ok((view, opened.into()))
+    }
+}
+
+fn log_config(record: &Record) -> LogConfig {
+    if record.host.log.driver == "none" {
+        return LogConfig::None;
+    }
+    let option = |key: &str| record.host.log.options.get(key);
+    LogConfig::JsonFile(JsonFile {
+        directory: record.directory.join("log"),
+        max_size_bytes: option("max-size").and_then(|text| super::logs::parse_size(text)),
+        max_files: option("max-file").and_then(|text| text.parse().ok()).unwrap_or(1).max(1),
+    })
+}

@@ -1,0 +1,70 @@
+//! Stopping: the intent goes to the shim, which journals it, signals, and kills after the timeout, also
+//! without the daemon.
+
+use gantry_model::container::Status;
+use gantry_runtime::shim::protocol::{Request, Stop};
+
+use super::link::Pending;
+use super::task::{Answerer, Message, Phase, Task};
+use super::{Containers, Error, StopOptions, check};
+
+impl Containers {
+    /// Sends the stop signal, then `SIGKILL` after the timeout; returns when it is stopped.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyStopped`] if it does not run.
+    pub async fn stop(&self, container: &str, options: StopOptions) -> Result<(), Error> {
+        let signal = match options.signal.as_str() {
+            "" => None,
+            text => Some(check::signal(text)?),
+        };
+        let timeout_s = options.timeout_s.map(|seconds| seconds.max(-1));
+        self.ask(container, |answer| Message::Stop { signal, timeout_s, answer }).await
+    }
+
+    /// Stops it if it runs, and starts it.
+    ///
+    /// # Errors
+    /// As [`Containers::stop`] and [`Containers::start`].
+    pub async fn restart(&self, container: &str, options: StopOptions) -> Result<(), Error> {
+        let entry = self.core.index.find(container)?;
+        match self.stop(entry.id.as_str(), options).await {
+            Ok(()) | Err(Error::AlreadyStopped) => {}
+            Err(error) => return Err(error),
+        }
+        match self.start(entry.id.as_str()).await {
+            Ok(()) | Err(Error::AlreadyStarted) => {}
+            Err(error) => return Err(error),
+        }
+        super::publish(&self.core, &entry.view().record, "restart", Vec::new());
+        Ok(())
+    }
+}
+
+impl Task {
+    pub(super) fn on_stop(&mut self, signal: Option<i32>, timeout_s: Option<i64>, answer: Answerer<()>) {
+        if self.cancel_own_restart() {
+            return drop(answer.send(Ok(())));
+        }
+        match &mut self.link {
+            Some(link) if self.phase == Phase::Up => {
+                let request = Request::Stop(Stop { signal, timeout_s, generation: 0 });
+                link.ask(request, &[], Pending::Nobody);
+                self.callers.stops.push(answer);
+            }
+            _ => drop(answer.send(Err(Error::AlreadyStopped))),
+        }
+    }
+
+    /// A restart that the task itself waits for (its shim died) is cancelled; whether there was one.
+    pub(super) fn cancel_own_restart(&mut self) -> bool {
+        let waiting = self.restart_at.take().is_some();
+        if waiting {
+            self.known.state.status = Status::Exited;
+            self.known.state.desired = gantry_model::container::Desired::Stopped;
+            self.save();
+            self.show();
+        }
+        waiting
+    }
+}
