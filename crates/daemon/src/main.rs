@@ -7,6 +7,7 @@
 //! shape is in [`wire`].
 
 mod body;
+mod changes;
 mod network;
 mod notify;
 mod options;

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::io;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 

@@ -1,0 +1,186 @@
+//! `build`: the context is read by the builder on a thread of its own; its events become the stream of
+//! the classic builder.
+
+use std::sync::Arc;
+
+use gantry_api::Method::Post;
+use gantry_api::build::{BuildOptions as Wire, PruneResponse};
+use gantry_build::render::Classic;
+use gantry_build::{BuildError, BuildEvent, BuildOptions, BuildRequest, Cancel, ContextSource, NetworkMode, RunOptions};
+use gantry_model::{ErrorKind, Reference};
+use gantry_server::router::RouterError;
+use gantry_server::{Body, Failure, Reply, Request, Sender};
+use tokio::sync::oneshot;
+
+use super::{Answer, App, Table};
+use crate::body::{self, BodyReader};
+use crate::refusal::Refusal;
+
+pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
+    table.add(Post, "/build", build)?;
+    table.add(Post, "/build/prune", prune)
+}
+
+/// Withdraws a build when its client is gone.
+struct Withdraw(Cancel);
+
+impl Drop for Withdraw {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+async fn build(app: Arc<App>, mut request: Request) -> Answer {
+    let wire = Wire::parse(&request.query)?;
+    if wire.version == "2" || wire.remote == "client-session" {
+        return Err(Refusal::not_implemented(
+            "BuildKit's API is not supported yet: set DOCKER_BUILDKIT=0 to use the classic builder",
+        ));
+    }
+    if wire.squash {
+        return Err(Refusal::not_implemented("--squash is not supported"));
+    }
+    let (pump, reader) = body::pipe();
+    let quiet = wire.quiet;
+    let job = convert(wire, &request, reader)?;
+    let cancel = Cancel::new().map_err(|error| Failure::new(ErrorKind::Internal, error.to_string()))?;
+    let withdraw = Withdraw(cancel.clone());
+    let (sender, body) = Body::channel(64);
+    let (verdict, begun) = oneshot::channel();
+    let output = Output { renderer: Classic::new(quiet), sender: sender.clone(), verdict: Some(verdict), cancel };
+    tokio::task::spawn_blocking(move || run(&app, job, output));
+    // The body is read for as long as the builder wants it; the reply may begin before its end.
+    let pumping = tokio::spawn(async move { pump.run(&mut request).await });
+    // Until the first event a failure is the reply's own status.
+    let refused = begun.await.unwrap_or(None);
+    if let Some(refusal) = refused {
+        pumping.abort();
+        return Err(refusal);
+    }
+    tokio::spawn(async move {
+        sender.gone().await;
+        drop(withdraw);
+    });
+    Ok(Reply::body("application/json", body))
+}
+
+/// Where a build's events go.
+struct Output {
+    renderer: Classic,
+    sender: Sender,
+    /// Tells once whether the reply begins, or what is said instead.
+    verdict: Option<oneshot::Sender<Option<Refusal>>>,
+    cancel: Cancel,
+}
+
+impl Output {
+    fn event(&mut self, event: &BuildEvent) {
+        self.begin(None);
+        let lines = self.renderer.event(event);
+        self.lines(lines);
+    }
+
+    fn lines(&self, lines: Vec<u8>) {
+        if !lines.is_empty() && self.sender.send_blocking(lines).is_err() {
+            self.cancel.cancel();
+        }
+    }
+
+    fn begin(&mut self, refusal: Option<Refusal>) {
+        if let Some(verdict) = self.verdict.take() {
+            // A client that is gone is seen at the first line.
+            let _ = verdict.send(refusal);
+        }
+    }
+
+    fn end(mut self, outcome: Result<(), BuildError>) {
+        match outcome {
+            Ok(()) => self.begin(None),
+            Err(error) if self.verdict.is_some() => self.begin(Some(error.into())),
+            Err(error) => {
+                let lines = self.renderer.failure(&error);
+                self.lines(lines);
+            }
+        }
+    }
+}
+
+fn run(app: &App, job: BuildRequest, mut output: Output) {
+    let cancel = output.cancel.clone();
+    let images = app.engine.images.clone();
+    let mut tagged = Vec::new();
+    let mut events = |event: BuildEvent| {
+        if let BuildEvent::Tagged { reference } = &event {
+            tagged.push(reference.familiar());
+        }
+        output.event(&event);
+    };
+    let outcome = app.builder.build(job, &mut events, &cancel);
+    if let Ok(built) = &outcome {
+        images.note("build", &built.image, "");
+        tagged.iter().for_each(|name| images.note("tag", &built.image, name));
+    }
+    output.end(outcome.map(drop));
+}
+
+fn convert(wire: Wire, request: &Request, reader: BodyReader) -> Result<BuildRequest, Refusal> {
+    let tag = |tag: &String| Reference::parse_normalized(tag).map(Reference::or_latest);
+    let context = if wire.remote.is_empty() {
+        ContextSource::Tar(Box::new(reader))
+    } else {
+        ContextSource::Remote(wire.remote)
+    };
+    let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
+    let platform = if wire.platform.is_empty() { None } else { Some(wire.platform.parse()?) };
+    Ok(BuildRequest {
+        context,
+        dockerfile: wire.dockerfile,
+        tags: wire.tags.iter().map(tag).collect::<Result<_, _>>()?,
+        options: BuildOptions {
+            args: wire.build_args,
+            labels: wire.labels,
+            target: wire.target,
+            platform,
+            no_cache: wire.no_cache,
+            run: RunOptions {
+                network: NetworkMode::parse(&wire.network_mode),
+                extra_hosts: wire.extra_hosts,
+                shm_size_bytes: unsigned(wire.shm_size_bytes),
+                memory_bytes: wire.memory_bytes,
+                memory_swap_bytes: wire.memory_swap_bytes,
+                cpu_shares: unsigned(wire.cpu_shares),
+                cpu_quota_us: wire.cpu_quota_us,
+                cpu_period_us: unsigned(wire.cpu_period_us),
+                cpuset_cpus: wire.cpuset_cpus,
+                cpuset_mems: request.query.get("cpusetmems").to_owned(),
+                cgroup_parent: request.query.get("cgroupparent").to_owned(),
+                ulimits: ulimits(request.query.get("ulimits"))?,
+            },
+        },
+    })
+}
+
+/// `[{"Name":"nofile","Soft":1,"Hard":2}]`.
+fn ulimits(text: &str) -> Result<Vec<gantry_build::request::Ulimit>, Refusal> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wire: Vec<gantry_api::host_config::Ulimit> = gantry_api::gojson::from_slice(text.as_bytes())?;
+    let convert = |limit: gantry_api::host_config::Ulimit| gantry_build::request::Ulimit {
+        name: limit.name,
+        soft: limit.soft,
+        hard: limit.hard,
+    };
+    Ok(wire.into_iter().map(convert).collect())
+}
+
+async fn prune(app: Arc<App>, _: Request) -> Answer {
+    let builder = Arc::clone(&app.builder);
+    let report = tokio::task::spawn_blocking(move || builder.prune())
+        .await
+        .map_err(|error| Failure::new(ErrorKind::Internal, error.to_string()))??;
+    Ok(Reply::json(&PruneResponse {
+        caches_deleted: (!report.deleted.is_empty()).then_some(report.deleted),
+        space_reclaimed: report.reclaimed_bytes,
+    }))
+}

@@ -1,0 +1,164 @@
+//! Making, listing, inspecting and changing containers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use gantry_api::Method::{Delete, Get, Post};
+use gantry_api::container::{CreateRequest, CreateResponse, PruneResponse, TopResponse, UpdateResponse};
+use gantry_api::host_config::UpdateRequest;
+use gantry_api::inspect::GraphDriver;
+use gantry_engine::containers::{ListOptions, RemoveOptions, Update, View};
+use gantry_server::router::RouterError;
+use gantry_server::{Reply, Request};
+use http::StatusCode;
+
+use super::{Answer, App, Table, cells, filters, now};
+use crate::refusal::Refusal;
+use crate::wire::inspect::Beside;
+use crate::wire::{create, inspect, summary};
+
+pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
+    table.add(Post, "/containers/create", make)?;
+    table.add(Get, "/containers/json", list)?;
+    table.add(Get, "/containers/{id}/json", show)?;
+    table.add(Get, "/containers/{id}/top", top)?;
+    table.add(Post, "/containers/{id}/update", update)?;
+    table.add(Post, "/containers/{id}/rename", rename)?;
+    table.add(Post, "/containers/{id}/resize", resize)?;
+    table.add(Delete, "/containers/{id}", remove)?;
+    table.add(Post, "/containers/prune", prune)
+}
+
+async fn make(app: Arc<App>, mut request: Request) -> Answer {
+    let body = request.tree().await?.ok_or(gantry_api::gojson::InvalidJson::Empty)?;
+    let wire = CreateRequest::from_value(body)?;
+    let (name, platform) = (request.query.get("name"), request.query.get("platform"));
+    let made = app.engine.containers.create(create::request(name, platform, wire, &app.defaults)?).await?;
+    let reply = CreateResponse { id: made.id.to_string(), warnings: made.warnings };
+    Ok(Reply::json(&reply).with_status(StatusCode::CREATED))
+}
+
+async fn list(app: Arc<App>, request: Request) -> Answer {
+    let limit = request.query.number("limit")?.unwrap_or(0);
+    let options = ListOptions {
+        all: request.query.bool("all"),
+        limit: usize::try_from(limit).unwrap_or(0),
+        filters: filters(&request)?,
+    };
+    let sized = request.query.bool("size");
+    let views = app.engine.containers.list(&options)?;
+    let mut names = ImageNames::default();
+    let mut all = Vec::with_capacity(views.len());
+    let now = now();
+    for view in views {
+        let image = names.shown(&app, &view).await;
+        let mut one = summary::summary(&view, image, now);
+        if sized {
+            // One that went away meanwhile has no size.
+            if let Ok((written, whole)) = app.engine.containers.sizes(&one.id).await {
+                one.size_rw = i64::try_from(written).unwrap_or(i64::MAX);
+                one.size_root_fs = i64::try_from(whole).unwrap_or(i64::MAX);
+            }
+        }
+        all.push(one);
+    }
+    Ok(Reply::versioned_json(&all))
+}
+
+/// What names of images mean now, each asked for once a list.
+#[derive(Default)]
+pub(super) struct ImageNames(HashMap<String, Option<String>>);
+
+impl ImageNames {
+    /// The image as a list shows it: by the container's name for it, unless that means another image now.
+    pub(super) async fn shown(&mut self, app: &App, view: &View) -> String {
+        let (name, id) = (&view.record.config.image, view.record.image.to_string());
+        if !self.0.contains_key(name) {
+            let found = app.engine.images.resolve(name).await.ok().map(|image| image.id.to_string());
+            self.0.insert(name.clone(), found);
+        }
+        if self.0.get(name).is_some_and(|found| found.as_ref() == Some(&id)) { name.clone() } else { id }
+    }
+}
+
+async fn show(app: Arc<App>, request: Request) -> Answer {
+    let view = app.engine.containers.inspect(request.name())?;
+    let sizes = match request.query.bool("size") {
+        true => Some(app.engine.containers.sizes(request.name()).await?),
+        false => None,
+    };
+    let graph_driver = GraphDriver { name: app.driver.clone(), ..GraphDriver::default() };
+    Ok(Reply::versioned_json(&inspect::inspect(&view, Beside { graph_driver, sizes })))
+}
+
+async fn top(app: Arc<App>, request: Request) -> Answer {
+    let processes = app.engine.containers.top(request.name(), request.query.get("ps_args")).await?;
+    Ok(Reply::json(&TopResponse { titles: processes.titles, processes: processes.rows }))
+}
+
+async fn update(app: Arc<App>, mut request: Request) -> Answer {
+    let body = request.tree().await?.ok_or(gantry_api::gojson::InvalidJson::Empty)?;
+    let wire: UpdateRequest = gantry_api::gojson::from_value(body)?;
+    let policy = &wire.restart_policy;
+    let restart = (!policy.name.is_empty()).then(|| create::restart_policy(policy)).transpose()?;
+    let changes = changed(&wire);
+    let update = Update { restart, resources: Some(create::resources(&wire)), host_config_json: changes };
+    let warnings = app.engine.containers.update(request.name(), update).await?;
+    Ok(Reply::json(&UpdateResponse { warnings: (!warnings.is_empty()).then_some(warnings) }))
+}
+
+/// The fields that are not their defaults: what an update patches.
+fn changed(wire: &UpdateRequest) -> serde_json::Value {
+    let (mut given, silent) = (create::tree(wire), create::tree(&UpdateRequest::default()));
+    if let Some(fields) = given.as_object_mut() {
+        fields.retain(|key, value| silent.get(key) != Some(value));
+        if wire.restart_policy.name.is_empty() {
+            fields.remove("RestartPolicy");
+        }
+    }
+    given
+}
+
+async fn rename(app: Arc<App>, request: Request) -> Answer {
+    let name = request.query.get("name");
+    app.engine.containers.rename(request.name(), name).await?;
+    Ok(Reply::no_content())
+}
+
+async fn resize(app: Arc<App>, request: Request) -> Answer {
+    let (rows, columns) = (cells(&request, "h")?, cells(&request, "w")?);
+    app.engine.containers.resize(request.name(), rows, columns).await?;
+    Ok(Reply::status(StatusCode::OK))
+}
+
+async fn remove(app: Arc<App>, request: Request) -> Answer {
+    if request.query.bool("link") {
+        return Err(Refusal::not_implemented("links are not supported yet"));
+    }
+    let options = RemoveOptions { force: request.query.bool("force"), volumes: request.query.bool("v") };
+    app.engine.containers.remove(request.name(), options).await?;
+    Ok(Reply::no_content())
+}
+
+async fn prune(app: Arc<App>, request: Request) -> Answer {
+    let pruned = app.engine.containers.prune(&filters(&request)?).await?;
+    let ids: Vec<String> = pruned.containers.iter().map(ToString::to_string).collect();
+    Ok(Reply::json(&PruneResponse {
+        containers_deleted: (!ids.is_empty()).then_some(ids),
+        space_reclaimed: pruned.reclaimed_bytes,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_patches_only_what_it_says() {
+        let wire: UpdateRequest = gantry_api::gojson::from_slice(
+            br#"{"Memory":5,"CpuShares":0,"RestartPolicy":{"Name":"","MaximumRetryCount":0},"Devices":null}"#,
+        )
+        .expect("JSON");
+        assert_eq!(changed(&wire), serde_json::json!({"Memory": 5}));
+    }
+}

@@ -1,0 +1,138 @@
+//! Images.
+
+use std::sync::Arc;
+
+use gantry_api::Method::{Delete, Get, Post};
+use gantry_api::image::{DeleteItem, PruneResponse};
+use gantry_api::inspect::GraphDriver;
+use gantry_api::progress::Message;
+use gantry_engine::images::{AllImages, ImportOptions, RemoveOptions, Removed};
+use gantry_model::Reference;
+use gantry_server::router::RouterError;
+use gantry_server::{Body, Reply, Request};
+use http::StatusCode;
+
+use super::{Answer, App, Table, filters};
+use crate::body;
+use crate::changes;
+use crate::refusal::Refusal;
+use crate::wire::image;
+
+pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
+    table.add(Post, "/images/create", create)?;
+    table.add(Get, "/images/json", list)?;
+    table.add(Get, "/images/search", search)?;
+    table.add(Get, "/images/{name…}/json", inspect)?;
+    table.add(Get, "/images/{name…}/history", history)?;
+    table.add(Post, "/images/{name…}/tag", tag)?;
+    table.add(Post, "/images/{name…}/push", push)?;
+    table.add(Delete, "/images/{name…}", remove)?;
+    table.add(Post, "/images/prune", prune)
+}
+
+const NO_REGISTRY: &str = "registries are not supported yet: import an archive (docker import), build from scratch, or make a base image with gantry image bootstrap";
+
+/// `import`; `pull` comes here too.
+async fn create(app: Arc<App>, request: Request) -> Answer {
+    match request.query.get("fromSrc") {
+        "" => Err(Refusal::not_implemented(format!(
+            "cannot pull {}: {NO_REGISTRY}",
+            request.query.get("fromImage")
+        ))),
+        "-" => import(app, request).await,
+        address => Err(Refusal::not_implemented(format!(
+            "cannot import from {address}: send the archive itself, as in: curl -L {address} | docker import -"
+        ))),
+    }
+}
+
+async fn import(app: Arc<App>, mut request: Request) -> Answer {
+    let query = &request.query;
+    let given: Vec<String> = query.all("changes").filter(|change| !change.is_empty()).map(str::to_owned).collect();
+    let platform = query.get("platform");
+    let options = ImportOptions {
+        config: changes::apply(&given)?,
+        message: query.get("message").to_owned(),
+        reference: reference(query.get("repo"), query.get("tag"))?,
+        platform: if platform.is_empty() { None } else { Some(platform.parse()?) },
+    };
+    let (pump, reader) = body::pipe();
+    let images = app.engine.images.clone();
+    // The pump ends when the reader goes, and the reader when the pump does.
+    let (made, ()) = tokio::join!(images.import(reader, options), pump.run(&mut request));
+    let line = Message::status(made?.to_string()).to_line();
+    Ok(Reply::body("application/json", Body::full(line)))
+}
+
+/// A name from `repo` and `tag`; a tag that is a digest is refused with the name.
+fn reference(repository: &str, tag: &str) -> Result<Option<Reference>, Refusal> {
+    if repository.is_empty() {
+        return Ok(None);
+    }
+    let named = Reference::parse_normalized(repository)?;
+    let whole = if tag.is_empty() { named } else { named.with_tag(tag)? };
+    if whole.digest().is_some() {
+        return Err(Refusal::invalid("refusing to create a tag with a digest reference"));
+    }
+    Ok(Some(whole.or_latest()))
+}
+
+async fn list(app: Arc<App>, request: Request) -> Answer {
+    let mut filters = filters(&request)?;
+    // Below 1.41 one name could be given by itself.
+    if let Some(name) = request.query.find("filter").filter(|name| !name.is_empty()) {
+        filters.add("reference", name);
+    }
+    let all = if request.query.bool("all") { AllImages::Yes } else { AllImages::No };
+    let images = app.engine.images.list(all, &filters).await?;
+    Ok(Reply::versioned_json(&images.iter().map(image::summary).collect::<Vec<_>>()))
+}
+
+async fn search(_: Arc<App>, _: Request) -> Answer {
+    Err(Refusal::not_implemented("searching Docker Hub is not supported yet"))
+}
+
+async fn inspect(app: Arc<App>, request: Request) -> Answer {
+    if request.query.bool("manifests") {
+        return Err(Refusal::not_implemented("manifests are not shown: this daemon keeps one platform of an image"));
+    }
+    let found = app.engine.images.inspect(request.name()).await?;
+    let graph_driver = GraphDriver { name: app.driver.clone(), ..GraphDriver::default() };
+    Ok(Reply::versioned_json(&image::inspect(&found, graph_driver)))
+}
+
+async fn history(app: Arc<App>, request: Request) -> Answer {
+    let entries = app.engine.images.history(request.name()).await?;
+    Ok(Reply::json(&entries.iter().map(image::history).collect::<Vec<_>>()))
+}
+
+async fn tag(app: Arc<App>, request: Request) -> Answer {
+    let (repository, tag) = (request.query.get("repo"), request.query.get("tag"));
+    let name = reference(repository, tag)?.ok_or_else(|| Refusal::invalid("invalid reference format"))?;
+    app.engine.images.tag(request.name(), &name).await?;
+    Ok(Reply::status(StatusCode::CREATED))
+}
+
+async fn push(_: Arc<App>, request: Request) -> Answer {
+    Err(Refusal::not_implemented(format!("cannot push {}: registries are not supported yet", request.name())))
+}
+
+fn steps(removed: &[Removed]) -> Vec<DeleteItem> {
+    let item = |one: &Removed| match one {
+        Removed::Untagged(name) => DeleteItem { untagged: name.clone(), ..DeleteItem::default() },
+        Removed::Deleted(digest) => DeleteItem { deleted: digest.to_string(), ..DeleteItem::default() },
+    };
+    removed.iter().map(item).collect()
+}
+
+async fn remove(app: Arc<App>, request: Request) -> Answer {
+    let options = RemoveOptions { force: request.query.bool("force"), no_prune: request.query.bool("noprune") };
+    let removed = app.engine.images.remove(request.name(), options).await?;
+    Ok(Reply::json(&steps(&removed)))
+}
+
+async fn prune(app: Arc<App>, request: Request) -> Answer {
+    let (removed, bytes) = app.engine.images.prune(&filters(&request)?).await?;
+    let items = steps(&removed);
+    Ok(Reply::json(&PruneResponse { images_deleted: (!items.is_empty()).then_some(items), space_reclaimed: bytes }))
+}

@@ -1,0 +1,133 @@
+//! `logs`: what a container wrote, framed unless it has a terminal.
+
+use std::sync::Arc;
+
+use gantry_api::ApiVersion;
+use gantry_api::Method::Get;
+use gantry_api::frame::{self, Stream};
+use gantry_engine::containers::{LogEntry, LogOptions, LogStream};
+use gantry_model::Timestamp;
+use gantry_server::reply::Gone;
+use gantry_server::router::RouterError;
+use gantry_server::{Body, Reply, Request, Sender};
+
+use super::{Answer, App, Table, now};
+use crate::refusal::Refusal;
+use crate::wire::time;
+
+/// Entries are gathered into pieces of this many bytes while more are at hand.
+const PIECE_BYTES: usize = 32 << 10;
+
+pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
+    table.add(Get, "/containers/{id}/logs", logs)
+}
+
+async fn logs(app: Arc<App>, request: Request) -> Answer {
+    let query = &request.query;
+    let (stdout, stderr) = (query.bool("stdout"), query.bool("stderr"));
+    if !stdout && !stderr {
+        return Err(Refusal::invalid("Bad parameters: you must choose at least one stream"));
+    }
+    let at = |key: &str| {
+        let text = query.get(key);
+        time::parse(text, now()).ok_or_else(|| Refusal::invalid(format!("invalid value for {key:?}: {text:?}")))
+    };
+    let options = LogOptions {
+        stdout,
+        stderr,
+        follow: query.bool("follow"),
+        tail: tail(query.get("tail")),
+        since: at("since")?,
+        until: at("until")?,
+    };
+    let stamps = query.bool("timestamps");
+    let stream = app.engine.containers.logs(request.name(), options).await?;
+    let framed = !stream.tty();
+    let named = framed && request.version >= ApiVersion::v1(42);
+    let (sender, body) = Body::channel(4);
+    tokio::spawn(send(stream, sender, Form { framed, stamps }));
+    Ok(Reply::body(if named { frame::MULTIPLEXED } else { frame::RAW }, body))
+}
+
+/// The last so many entries; anything but a number is all of them, as in Docker.
+fn tail(text: &str) -> Option<u64> {
+    text.parse().ok()
+}
+
+/// How entries look on the wire.
+#[derive(Clone, Copy)]
+struct Form {
+    framed: bool,
+    stamps: bool,
+}
+
+async fn send(mut stream: LogStream, sender: Sender, form: Form) {
+    let mut piece = Vec::new();
+    loop {
+        // While entries are at hand they share a piece; a wait sends what there is first.
+        let next = tokio::select! {
+            biased;
+            next = stream.next() => next,
+            sent = flush(&sender, &mut piece), if !piece.is_empty() => match sent {
+                Ok(()) => continue,
+                Err(Gone) => return,
+            },
+            () = sender.gone() => return,
+        };
+        match next {
+            Ok(Some(entry)) => encode(&entry, form, &mut piece),
+            Ok(None) => {
+                // The stream ends either way.
+                let _ = flush(&sender, &mut piece).await;
+                return;
+            }
+            Err(error) => {
+                let text = format!("error reading logs: {error}\n");
+                piece.extend(if form.framed { frame::frame(Stream::SystemError, text.as_bytes()) } else { text.into_bytes() });
+                let _ = flush(&sender, &mut piece).await;
+                return;
+            }
+        }
+        if piece.len() >= PIECE_BYTES && flush(&sender, &mut piece).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn flush(sender: &Sender, piece: &mut Vec<u8>) -> Result<(), Gone> {
+    if piece.is_empty() {
+        return Ok(());
+    }
+    sender.send(std::mem::take(piece)).await
+}
+
+fn encode(entry: &LogEntry, form: Form, into: &mut Vec<u8>) {
+    let stamp = if form.stamps { stamp(entry.time) } else { String::new() };
+    if form.framed {
+        let len = u32::try_from(stamp.len() + entry.bytes.len()).unwrap_or(u32::MAX);
+        let stream = if entry.stderr { Stream::Stderr } else { Stream::Stdout };
+        into.extend_from_slice(&frame::header(stream, len));
+    }
+    into.extend_from_slice(stamp.as_bytes());
+    into.extend_from_slice(&entry.bytes);
+}
+
+fn stamp(time: Timestamp) -> String {
+    format!("{} ", time.rfc3339_fixed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_framed_and_stamped() {
+        let entry = LogEntry { stderr: true, time: Timestamp::from_secs(0), bytes: b"hi\n".to_vec() };
+        let mut out = Vec::new();
+        encode(&entry, Form { framed: true, stamps: false }, &mut out);
+        assert_eq!(out, b"\x02\0\0\0\0\0\0\x03hi\n");
+        out.clear();
+        encode(&entry, Form { framed: false, stamps: true }, &mut out);
+        assert_eq!(out, b"1970-01-01T00:00:00.000000000Z hi\n");
+    }
+}

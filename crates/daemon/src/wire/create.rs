@@ -1,0 +1,354 @@
+//! A create request: Docker's `Config` and `HostConfig` in the engine's terms.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use gantry_api::Map;
+use gantry_api::container::{ContainerConfig, CreateRequest as WireRequest, NetworkingConfig};
+use gantry_api::host_config::{self as wire, PortMap};
+use gantry_engine::containers::config::{
+    AttachDefaults, Config, CreateRequest, DeviceMapping, EndpointRequest, HostConfig, LogConfig, MountRequest,
+    NameConfig, NamespaceModes, Port, PortBinding, Resources, Security, Ulimit,
+};
+use gantry_model::container::RestartPolicy;
+use gantry_model::mount::MountKind;
+
+use super::defaults::{self, HostDefaults};
+use crate::refusal::Refusal;
+
+/// Converts a whole request.
+///
+/// # Errors
+/// A 400 in Docker's words.
+pub(crate) fn request(
+    name: &str,
+    platform: &str,
+    wire: WireRequest,
+    defaults: &HostDefaults,
+) -> Result<CreateRequest, Refusal> {
+    let WireRequest { config, host_config, networking_config } = wire;
+    if config == ContainerConfig::default() {
+        return Err(Refusal::invalid("config cannot be empty in order to create a container"));
+    }
+    let mut host = host_config.unwrap_or_default();
+    if host.kernel_memory < 0 {
+        return Err(Refusal::invalid("kernel memory cannot be negative"));
+    }
+    let converted = host_config_of(&host)?;
+    let config_json = tree(&config);
+    defaults::fill(&mut host, defaults);
+    Ok(CreateRequest {
+        name: name.to_owned(),
+        host: converted,
+        endpoints: endpoints(networking_config)?,
+        config: config_of(config)?,
+        config_json,
+        host_config_json: tree(&host),
+        platform: platform.to_owned(),
+    })
+}
+
+/// A wire type as a tree of JSON, to be kept beside the engine's own.
+pub(crate) fn tree<T: serde::Serialize>(value: &T) -> serde_json::Value {
+    serde_json::to_value(value).expect("wire types have string keys and finite numbers")
+}
+
+fn config_of(wire: ContainerConfig) -> Result<Config, Refusal> {
+    let mut exposed_ports = Vec::new();
+    for text in wire.exposed_ports.iter().flatten().map(|(text, _)| text) {
+        exposed_ports.extend(ports(text)?);
+    }
+    Ok(Config {
+        hostname: wire.hostname,
+        domainname: wire.domainname,
+        user: wire.user,
+        attach: AttachDefaults { stdin: wire.attach_stdin, stdout: wire.attach_stdout, stderr: wire.attach_stderr },
+        exposed_ports,
+        tty: wire.tty,
+        open_stdin: wire.open_stdin,
+        stdin_once: wire.stdin_once,
+        env: wire.env.unwrap_or_default(),
+        cmd: wire.cmd,
+        entrypoint: wire.entrypoint,
+        image: wire.image,
+        labels: wire.labels.unwrap_or_default(),
+        volumes: wire.volumes.unwrap_or_default().into_keys().map(Into::into).collect(),
+        working_dir: wire.working_dir,
+        stop_signal: wire.stop_signal,
+        stop_timeout_s: wire.stop_timeout,
+        healthcheck: wire.healthcheck,
+        shell: wire.shell.unwrap_or_default(),
+        network_disabled: wire.network_disabled,
+        mac_address: wire.mac_address,
+    })
+}
+
+/// `80`, `80/tcp`, `8000-8010/udp`.
+fn ports(text: &str) -> Result<Vec<Port>, Refusal> {
+    let invalid = || Refusal::invalid(format!("invalid port specification: {text:?}"));
+    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = protocol.parse().map_err(|_| invalid())?;
+    let (first, last) = port_range(range).filter(|(first, _)| *first > 0).ok_or_else(invalid)?;
+    Ok((first..=last).map(|number| Port { number, protocol }).collect())
+}
+
+/// `80` or `8000-8010`.
+fn port_range(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (first.parse::<u16>().ok()?, last.parse::<u16>().ok()?);
+    (first <= last).then_some((first, last))
+}
+
+fn port_bindings(map: &PortMap) -> Result<Vec<PortBinding>, Refusal> {
+    let mut all = Vec::new();
+    for (text, addresses) in map {
+        for port in ports(text)? {
+            // A port without an address gets a random one on all addresses, as an empty binding does.
+            let none = [wire::PortBinding::default()];
+            let addresses = addresses.as_deref().filter(|list| !list.is_empty()).unwrap_or(&none);
+            for address in addresses {
+                all.push(port_binding(port, address)?);
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn port_binding(port: Port, wire: &wire::PortBinding) -> Result<PortBinding, Refusal> {
+    let host_ip = match wire.host_ip.as_str() {
+        "" => None,
+        text => {
+            let text = text.trim_start_matches('[').trim_end_matches(']');
+            let parsed = text.parse::<IpAddr>();
+            Some(parsed.map_err(|_| Refusal::invalid(format!("invalid IP address: {text}")))?)
+        }
+    };
+    let host_ports = match wire.host_port.as_str() {
+        "" => (0, 0),
+        text => port_range(text).ok_or_else(|| Refusal::invalid(format!("invalid port specification: {text:?}")))?,
+    };
+    Ok(PortBinding { port, host_ip, host_ports })
+}
+
+/// Converts a restart policy.
+///
+/// # Errors
+/// A 400 in Docker's words.
+pub(crate) fn restart_policy(wire: &wire::RestartPolicy) -> Result<RestartPolicy, Refusal> {
+    let retries = wire.maximum_retry_count;
+    let counts = wire.name == "on-failure";
+    if retries != 0 && !counts {
+        let text = "invalid restart policy: maximum retry count can only be used with 'on-failure'";
+        let text = if retries < 0 { format!("{text} and cannot be negative") } else { text.to_owned() };
+        return Err(Refusal::invalid(text));
+    }
+    Ok(match wire.name.as_str() {
+        "" | "no" => RestartPolicy::No,
+        "always" => RestartPolicy::Always,
+        "unless-stopped" => RestartPolicy::UnlessStopped,
+        "on-failure" => RestartPolicy::OnFailure {
+            max_retries: u32::try_from(retries)
+                .map_err(|_| Refusal::invalid("invalid restart policy: maximum retry count cannot be negative"))?,
+        },
+        other => {
+            return Err(Refusal::invalid(format!(
+                "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+            )));
+        }
+    })
+}
+
+fn host_config_of(wire: &wire::HostConfig) -> Result<HostConfig, Refusal> {
+    let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    if wire.auto_remove && !matches!(wire.restart_policy.name.as_str(), "" | "no") {
+        return Err(Refusal::invalid("can't create 'AutoRemove' container with restart policy"));
+    }
+    if wire.links.as_ref().is_some_and(|links| !links.is_empty()) {
+        return Err(Refusal::not_implemented("links (--link) are not supported yet"));
+    }
+    Ok(HostConfig {
+        binds: list(&wire.binds),
+        mounts: wire.mounts.iter().flatten().map(mount).collect::<Result<_, _>>()?,
+        tmpfs: wire.tmpfs.clone().unwrap_or_default(),
+        volumes_from: list(&wire.volumes_from),
+        network_mode: wire.network_mode.clone(),
+        port_bindings: wire.port_bindings.as_ref().map_or_else(|| Ok(Vec::new()), port_bindings)?,
+        publish_all: wire.publish_all_ports,
+        restart: restart_policy(&wire.restart_policy)?,
+        auto_remove: wire.auto_remove,
+        security: Security {
+            privileged: wire.privileged,
+            cap_add: list(&wire.cap_add),
+            cap_drop: list(&wire.cap_drop),
+            security_opt: list(&wire.security_opt),
+            masked_paths: wire.masked_paths.clone(),
+            readonly_paths: wire.readonly_paths.clone(),
+        },
+        namespaces: NamespaceModes {
+            cgroup: wire.cgroupns_mode.clone(),
+            ipc: wire.ipc_mode.clone(),
+            pid: wire.pid_mode.clone(),
+            uts: wire.uts_mode.clone(),
+            user: wire.userns_mode.clone(),
+        },
+        names: NameConfig {
+            servers: list(&wire.dns),
+            options: list(&wire.dns_options),
+            search: list(&wire.dns_search),
+            extra_hosts: list(&wire.extra_hosts),
+        },
+        group_add: list(&wire.group_add),
+        read_only: wire.readonly_rootfs,
+        shm_size_bytes: u64::try_from(wire.shm_size)
+            .map_err(|_| Refusal::invalid("SHM size can not be less than 0"))?,
+        sysctls: wire.sysctls.clone().unwrap_or_default(),
+        init: wire.init,
+        runtime: wire.runtime.clone(),
+        log: LogConfig {
+            driver: wire.log_config.driver.clone(),
+            options: wire.log_config.config.clone().unwrap_or_default(),
+        },
+        resources: resources(wire),
+    })
+}
+
+/// The limits of a `HostConfig`, at create or update.
+pub(crate) fn resources(wire: &wire::HostConfig) -> Resources {
+    let device = |device: &wire::DeviceMapping| DeviceMapping {
+        path_on_host: device.path_on_host.clone().into(),
+        path_in_container: device.path_in_container.clone().into(),
+        permissions: device.cgroup_permissions.clone(),
+    };
+    let limit = |limit: &wire::Ulimit| (limit.name.clone(), Ulimit { soft: limit.soft, hard: limit.hard });
+    Resources {
+        memory: wire.memory,
+        memory_swap: wire.memory_swap,
+        memory_reservation: wire.memory_reservation,
+        kernel_memory: wire.kernel_memory,
+        memory_swappiness: wire.memory_swappiness.filter(|swappiness| *swappiness != -1),
+        oom_kill_disable: wire.oom_kill_disable,
+        oom_score_adj: wire.oom_score_adj,
+        cpu_shares: wire.cpu_shares,
+        nano_cpus: wire.nano_cpus,
+        cpu_period: wire.cpu_period,
+        cpu_quota: wire.cpu_quota,
+        cpu_realtime_period: wire.cpu_realtime_period,
+        cpu_realtime_runtime: wire.cpu_realtime_runtime,
+        cpuset_cpus: wire.cpuset_cpus.clone(),
+        cpuset_mems: wire.cpuset_mems.clone(),
+        blkio_weight: wire.blkio_weight,
+        pids_limit: wire.pids_limit,
+        devices: wire.devices.iter().flatten().map(device).collect(),
+        device_cgroup_rules: wire.device_cgroup_rules.clone().unwrap_or_default(),
+        ulimits: wire.ulimits.iter().flatten().map(limit).collect::<BTreeMap<_, _>>(),
+        cgroup_parent: wire.cgroup_parent.clone(),
+    }
+}
+
+fn mount(wire: &wire::Mount) -> Result<MountRequest, Refusal> {
+    let kind = match wire.kind.as_str() {
+        "bind" => MountKind::Bind,
+        "volume" => MountKind::Volume,
+        "tmpfs" => MountKind::Tmpfs,
+        other => return Err(Refusal::invalid(format!("mount type {other:?} is not supported"))),
+    };
+    let foreign = [
+        (wire.bind_options.is_some(), MountKind::Bind, "BindOptions"),
+        (wire.volume_options.is_some(), MountKind::Volume, "VolumeOptions"),
+        (wire.tmpfs_options.is_some(), MountKind::Tmpfs, "TmpfsOptions"),
+    ];
+    if let Some((.., name)) = foreign.iter().find(|(given, of, _)| *given && *of != kind) {
+        let text = format!("invalid mount config for type {:?}: field {name} must not be specified", wire.kind);
+        return Err(Refusal::invalid(text));
+    }
+    if wire.volume_options.as_ref().is_some_and(|options| !options.subpath.is_empty()) {
+        return Err(Refusal::not_implemented("a volume's subpath is not supported yet"));
+    }
+    let bind = wire.bind_options.clone().unwrap_or_default();
+    let volume = wire.volume_options.clone().unwrap_or_default();
+    let driver = volume.driver_config.unwrap_or_default();
+    let tmpfs = wire.tmpfs_options.clone().unwrap_or_default();
+    Ok(MountRequest {
+        kind,
+        source: wire.source.clone(),
+        target: wire.target.clone(),
+        read_only: wire.read_only,
+        propagation: bind.propagation,
+        create_source: bind.create_mountpoint,
+        no_copy: volume.no_copy,
+        labels: volume.labels.unwrap_or_default(),
+        driver_options: driver.options.unwrap_or_default(),
+        tmpfs_size_bytes: u64::try_from(tmpfs.size_bytes)
+            .map_err(|_| Refusal::invalid("invalid mount config for type \"tmpfs\": size cannot be negative"))?,
+        tmpfs_mode: tmpfs.mode,
+    })
+}
+
+fn endpoints(wire: Option<NetworkingConfig>) -> Result<Vec<EndpointRequest>, Refusal> {
+    let given: Map<_> = wire.and_then(|wire| wire.endpoints_config).unwrap_or_default();
+    let convert = |(network, settings): (String, Option<gantry_api::network::EndpointSettings>)| {
+        let settings = settings.unwrap_or_default();
+        let address = settings.ipam_config.map(|config| config.ipv4_address).filter(|address| !address.is_empty());
+        let address = address
+            .map(|text| text.parse().map_err(|_| Refusal::invalid(format!("invalid IPv4 address: {text}"))))
+            .transpose()?;
+        Ok(EndpointRequest {
+            network,
+            address,
+            mac_address: settings.mac_address,
+            aliases: settings.aliases.unwrap_or_default(),
+            links: settings.links.unwrap_or_default(),
+        })
+    };
+    given.into_iter().map(convert).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gantry_model::container::Protocol;
+
+    fn convert(body: &str) -> Result<CreateRequest, String> {
+        let wire = WireRequest::parse(body.as_bytes()).expect("JSON");
+        let defaults = HostDefaults {
+            cgroup_version: 1,
+            shm_size_bytes: 64 << 20,
+            log_driver: "json-file".into(),
+            log_options: Map::new(),
+        };
+        request("n", "", wire, &defaults).map_err(|refusal| refusal.0.message)
+    }
+
+    #[test]
+    fn ports_are_read_with_addresses_and_ranges() {
+        let made = convert(
+            r#"{"Image":"a","ExposedPorts":{"80/tcp":{},"90-91/udp":{}},"HostConfig":{"PortBindings":{
+                "80/tcp":[{"HostIp":"127.0.0.1","HostPort":"8080"},{"HostPort":"9000-9010"}],"81":null}}}"#,
+        )
+        .expect("a request");
+        assert_eq!(made.config.exposed_ports.len(), 3);
+        let port = |number| Port { number, protocol: Protocol::Tcp };
+        assert_eq!(made.host.port_bindings, [
+            PortBinding { port: port(80), host_ip: Some([127, 0, 0, 1].into()), host_ports: (8080, 8080) },
+            PortBinding { port: port(80), host_ip: None, host_ports: (9000, 9010) },
+            PortBinding { port: port(81), host_ip: None, host_ports: (0, 0) },
+        ]);
+    }
+
+    #[test]
+    fn wrong_requests_are_refused_in_dockers_words() {
+        for (body, want) in [
+            ("{}", "config cannot be empty in order to create a container"),
+            (r#"{"Image":"a","HostConfig":{"AutoRemove":true,"RestartPolicy":{"Name":"always"}}}"#,
+                "can't create 'AutoRemove' container with restart policy"),
+            (r#"{"Image":"a","HostConfig":{"RestartPolicy":{"Name":"sometimes"}}}"#,
+                "invalid restart policy: unknown policy 'sometimes'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"),
+            (r#"{"Image":"a","HostConfig":{"ShmSize":-1}}"#, "SHM size can not be less than 0"),
+            (r#"{"Image":"a","ExposedPorts":{"x":{}}}"#, "invalid port specification: \"x\""),
+            (r#"{"Image":"a","HostConfig":{"Mounts":[{"Type":"bind","Target":"/a","TmpfsOptions":{}}]}}"#,
+                "invalid mount config for type \"bind\": field TmpfsOptions must not be specified"),
+        ] {
+            assert_eq!(convert(body).err().as_deref(), Some(want), "{body}");
+        }
+    }
+}
