@@ -2,8 +2,9 @@
 //! its command says without running anything.
 
 use std::io::Cursor;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use gantry_build::context::ContextLimits;
 use gantry_build::executor::{Container, ExecError, Executor, ExitStatus, Handle, Process};
@@ -18,7 +19,7 @@ use gantry_store::{DriverChoice, Options, Store};
 
 /// One entry of a context.
 #[derive(Clone)]
-pub enum Entry {
+pub(crate) enum Entry {
     /// Path, mode, bytes.
     File(&'static str, u32, Vec<u8>),
     /// Path, mode.
@@ -27,12 +28,12 @@ pub enum Entry {
     Link(&'static str, &'static str),
 }
 
-pub fn file(path: &'static str, bytes: impl AsRef<[u8]>) -> Entry {
+pub(crate) fn file(path: &'static str, bytes: impl AsRef<[u8]>) -> Entry {
     Entry::File(path, 0o644, bytes.as_ref().to_vec())
 }
 
 /// A tar of these entries, all of one time.
-pub fn tar(entries: &[Entry], mtime: u64) -> Vec<u8> {
+pub(crate) fn tar(entries: &[Entry], mtime: u64) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for entry in entries {
         let mut header = tar::Header::new_gnu();
@@ -65,8 +66,8 @@ pub fn tar(entries: &[Entry], mtime: u64) -> Vec<u8> {
 /// Knows a few commands: `write PATH TEXT`, `fail CODE`, `true`, `print TEXT`; needs an overlay or a
 /// directory whose writable side it can reach.
 #[derive(Default)]
-pub struct Scripted {
-    pub ran: Arc<Mutex<Vec<Process>>>,
+pub(crate) struct Scripted {
+    pub(crate) ran: Arc<Mutex<Vec<Process>>>,
 }
 
 struct ScriptedHandle {
@@ -98,8 +99,10 @@ impl Handle for ScriptedHandle {
         let code = match words.as_slice() {
             ["write", path, text] => {
                 let path = self.root.join(path.trim_start_matches('/'));
-                std::fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
-                std::fs::write(path, text).expect("written");
+                make_directories(path.parent().expect("a parent"));
+                std::fs::write(&path, text).expect("written");
+                // A container has a umask of its own.
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("a mode");
                 0
             }
             ["fail", code] => code.parse().expect("a code"),
@@ -113,22 +116,52 @@ impl Handle for ScriptedHandle {
     }
 }
 
+fn make_directories(path: &Path) {
+    if !path.is_dir() {
+        make_directories(path.parent().expect("a parent"));
+        std::fs::create_dir(path).expect("a directory");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+}
+
+/// The umask belongs to the whole process: a test that changes it must be alone.
+static UMASK: RwLock<()> = RwLock::new(());
+
+/// Changes the umask until it is dropped, while no other test has a [`Site`] of its own.
+pub(crate) struct Umask {
+    old: rustix::fs::Mode,
+    _alone: RwLockWriteGuard<'static, ()>,
+}
+
+impl Umask {
+    pub(crate) fn set(mask: u32) -> Self {
+        let alone = UMASK.write().unwrap_or_else(PoisonError::into_inner);
+        Self { old: rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask)), _alone: alone }
+    }
+}
+
+impl Drop for Umask {
+    fn drop(&mut self) {
+        rustix::process::umask(self.old);
+    }
+}
+
 /// What a build came to.
-pub struct Outcome {
-    pub result: Result<Digest, BuildError>,
+pub(crate) struct Outcome {
+    pub(crate) result: Result<Digest, BuildError>,
     /// The text of the classic stream.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl Outcome {
-    pub fn image(&self) -> Digest {
+    pub(crate) fn image(&self) -> Digest {
         match &self.result {
             Ok(image) => *image,
             Err(error) => panic!("{}\n{}", self.text, error.full_text()),
         }
     }
 
-    pub fn error(&self) -> String {
+    pub(crate) fn error(&self) -> String {
         match &self.result {
             Ok(image) => panic!("{}\nbuilt {image}", self.text),
             Err(error) => error.full_text(),
@@ -136,27 +169,29 @@ impl Outcome {
     }
 
     /// How often the cache was used.
-    pub fn cached(&self) -> usize {
+    pub(crate) fn cached(&self) -> usize {
         self.text.matches(" ---> Using cache").count()
     }
 }
 
-pub struct Site {
-    pub store: Store,
-    pub builder: Builder,
-    pub ran: Arc<Mutex<Vec<Process>>>,
+pub(crate) struct Site {
+    pub(crate) store: Store,
+    pub(crate) builder: Builder,
+    pub(crate) ran: Arc<Mutex<Vec<Process>>>,
+    shared: Option<RwLockReadGuard<'static, ()>>,
     // Last: the store must close first.
-    pub directory: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl Site {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let executor = Scripted::default();
         let ran = Arc::clone(&executor.ran);
         Self::with(Arc::new(executor), ran)
     }
 
-    pub fn with(executor: Arc<dyn Executor>, ran: Arc<Mutex<Vec<Process>>>) -> Self {
+    pub(crate) fn with(executor: Arc<dyn Executor>, ran: Arc<Mutex<Vec<Process>>>) -> Self {
+        let shared = UMASK.read().unwrap_or_else(PoisonError::into_inner);
         let directory = tempfile::Builder::new().prefix("gantry-build-").tempdir().expect("a directory");
         let options = Options { driver: DriverChoice::Auto };
         let store = Store::open(&directory.path().join("data"), &options).expect("a store");
@@ -167,11 +202,21 @@ impl Site {
             limits: ContextLimits::default(),
         })
         .expect("a builder");
-        Self { store, builder, ran, directory }
+        Self { store, builder, ran, shared: Some(shared), directory }
+    }
+
+    /// Runs with another umask, alone.
+    pub(crate) fn with_umask<T>(&mut self, mask: u32, run: impl FnOnce(&Self) -> T) -> T {
+        self.shared = None;
+        let umask = Umask::set(mask);
+        let result = run(self);
+        drop(umask);
+        self.shared = Some(UMASK.read().unwrap_or_else(PoisonError::into_inner));
+        result
     }
 
     /// Imports a base image.
-    pub fn import(&self, name: &str, archive: &[u8]) {
+    pub(crate) fn import(&self, name: &str, archive: &[u8]) {
         let options = gantry_store::image::ImportOptions {
             reference: Some(reference(name)),
             created: Some(gantry_model::Timestamp::from_secs(1_000_000)),
@@ -180,17 +225,17 @@ impl Site {
         self.store.images().import(Cursor::new(archive.to_vec()), &options).expect("imported");
     }
 
-    pub fn build(&self, dockerfile: &str, context: &[Entry]) -> Outcome {
+    pub(crate) fn build(&self, dockerfile: &str, context: &[Entry]) -> Outcome {
         self.build_with(dockerfile, context, BuildOptions::default())
     }
 
-    pub fn build_with(&self, dockerfile: &str, context: &[Entry], options: BuildOptions) -> Outcome {
+    pub(crate) fn build_with(&self, dockerfile: &str, context: &[Entry], options: BuildOptions) -> Outcome {
         let mut entries = vec![file("Dockerfile", dockerfile)];
         entries.extend(context.iter().cloned());
         self.build_tar(tar(&entries, 5), "", options, &["web:latest"])
     }
 
-    pub fn build_tar(
+    pub(crate) fn build_tar(
         &self,
         context: Vec<u8>,
         dockerfile: &str,
@@ -212,12 +257,12 @@ impl Site {
     }
 
     /// An image's configuration.
-    pub fn config(&self, image: &Digest) -> ImageConfig {
+    pub(crate) fn config(&self, image: &Digest) -> ImageConfig {
         self.store.images().get(image).expect("an image").config.clone()
     }
 
     /// The lines `path mode uid:gid size mtime [target]` of an image's topmost layer.
-    pub fn top_layer(&self, image: &Digest) -> Vec<String> {
+    pub(crate) fn top_layer(&self, image: &Digest) -> Vec<String> {
         let image = self.store.images().get(image).expect("an image");
         let mut bytes = Vec::new();
         let top = *image.layers.last().expect("a layer");
@@ -244,7 +289,7 @@ impl Site {
     }
 }
 
-pub fn reference(name: &str) -> Reference {
+pub(crate) fn reference(name: &str) -> Reference {
     Reference::parse_normalized(name).expect("a name").or_latest()
 }
 
@@ -252,12 +297,14 @@ pub fn reference(name: &str) -> Reference {
 fn plain(stream: &[u8]) -> String {
     String::from_utf8_lossy(stream)
         .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?["stream"].as_str().map(str::to_owned))
+        .filter_map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).ok()?["stream"].as_str().map(str::to_owned)
+        })
         .collect()
 }
 
 /// A base image: `/etc` with two users, and a file.
-pub fn base() -> Vec<u8> {
+pub(crate) fn base() -> Vec<u8> {
     tar(
         &[
             Entry::Directory("etc", 0o755),
@@ -271,7 +318,7 @@ pub fn base() -> Vec<u8> {
 }
 
 /// A process that may not do what a test needs says so once and skips it.
-pub fn unprivileged(test: &str) -> bool {
+pub(crate) fn unprivileged(test: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
         eprintln!("skipped: {test}: needs root");
@@ -280,8 +327,10 @@ pub fn unprivileged(test: &str) -> bool {
 }
 
 /// A program of this workspace that lies beside the test's own directory, if it was built.
-pub fn program(name: &str) -> Option<PathBuf> {
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let me = std::env::current_exe().ok()?;
     let found = me.ancestors().map(|directory| directory.join(name)).find(|path| Path::is_file(path));
-    found.or_else(|| std::env::var_os("GANTRY_BIN_DIR").map(|dir| Path::new(&dir).join(name)).filter(|p| p.is_file()))
+    found.or_else(|| {
+        std::env::var_os("GANTRY_BIN_DIR").map(|dir| Path::new(&dir).join(name)).filter(|p| p.is_file())
+    })
 }

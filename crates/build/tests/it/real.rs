@@ -18,8 +18,10 @@ impl Network for NoNetwork {
     }
 }
 
-const APPLETS: [&str; 14] =
-    ["sh", "ls", "cat", "echo", "true", "false", "mkdir", "touch", "id", "stat", "sleep", "env", "test", "hostname"];
+const APPLETS: [&str; 14] = [
+    "sh", "ls", "cat", "echo", "true", "false", "mkdir", "touch", "id", "stat", "sleep", "env", "test",
+    "hostname",
+];
 
 fn site() -> Option<(Site, tempfile::TempDir)> {
     if unprivileged("real builds") {
@@ -47,15 +49,18 @@ fn site() -> Option<(Site, tempfile::TempDir)> {
         file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n"),
         file("etc/group", "root:x:0:\napp:x:1001:\n"),
     ];
-    entries.extend(APPLETS.map(|applet| {
-        Entry::Link(Box::leak(format!("bin/{applet}").into_boxed_str()), "busybox")
-    }));
+    entries.extend(
+        APPLETS.map(|applet| Entry::Link(Box::leak(format!("bin/{applet}").into_boxed_str()), "busybox")),
+    );
     site.import("busybox", &tar(&entries, 7));
     Some((site, run))
 }
 
 fn options() -> BuildOptions {
-    BuildOptions { run: RunOptions { network: NetworkMode::None, ..Default::default() }, ..Default::default() }
+    BuildOptions {
+        run: RunOptions { network: NetworkMode::None, ..Default::default() },
+        ..Default::default()
+    }
 }
 
 fn build(site: &Site, dockerfile: &str) -> Outcome {
@@ -65,19 +70,54 @@ fn build(site: &Site, dockerfile: &str) -> Outcome {
 #[test]
 fn steps_run_and_leave_only_what_they_wrote() {
     let Some((site, _run)) = site() else { return };
-    let outcome = build(&site, "FROM busybox\nRUN echo out; echo err >&2; echo x > /made; id -u; hostname; echo $SOURCE_DATE_EPOCH\n");
+    let outcome = build(
+        &site,
+        "FROM busybox\nRUN echo out; echo err >&2; echo x > /made; id -u; hostname; echo $SOURCE_DATE_EPOCH\n",
+    );
     let image = outcome.image();
-    for wanted in [" ---> Running in ", "out\n", "\u{1b}[91merr\n\u{1b}[0m", "0\n", "build\n", "1000000\n", " ---> Removed intermediate container "] {
+    for wanted in [
+        " ---> Running in ",
+        "out\n",
+        "\u{1b}[91merr\n\u{1b}[0m",
+        "0\n",
+        "build\n",
+        "1000000\n",
+        " ---> Removed intermediate container ",
+    ] {
         assert!(outcome.text.contains(wanted), "{wanted:?} is not in {}", outcome.text);
     }
     assert_eq!(site.top_layer(&image), ["made 644 0:0 2 1000000"]);
-    let user = build(&site, "FROM busybox\nRUN mkdir -m 777 /w\nUSER app\nWORKDIR /w\nRUN id -u && id -g && touch here\n");
+    let user = build(
+        &site,
+        "FROM busybox\nRUN mkdir -m 777 /w\nUSER app\nWORKDIR /w\nRUN id -u && id -g && touch here\n",
+    );
     assert!(user.text.contains("1000\n1001\n"), "{}", user.text);
     assert_eq!(site.top_layer(&user.image()), ["w/ 777 0:0 0 1000000", "w/here 644 1000:1001 0 1000000"]);
     let nothing = build(&site, "FROM busybox\nRUN true\n");
     let config = site.config(&nothing.image());
     assert_eq!(config.rootfs.diff_ids.len(), 1, "a step that wrote nothing adds no layer");
     assert!(config.history.last().expect("a step").empty_layer);
+}
+
+#[test]
+fn steps_make_the_same_layers_whatever_the_daemons_umask() {
+    let Some((mut site, _run)) = site() else { return };
+    let dockerfile = "FROM busybox\nRUN mkdir -p /a/b && echo x > /a/b/c && touch /etc/new\n";
+    let first = build(&site, dockerfile);
+    let no_cache = BuildOptions { no_cache: true, ..options() };
+    let second = site.with_umask(0o077, |site| site.build_with(dockerfile, &[], no_cache));
+    assert_eq!(first.image(), second.image());
+    assert_eq!(
+        site.top_layer(&first.image()),
+        [
+            "a/ 755 0:0 0 1000000",
+            "a/b/ 755 0:0 0 1000000",
+            "a/b/c 644 0:0 2 1000000",
+            // The time that it had below: mount points were made in it and removed.
+            "etc/ 755 0:0 0 0",
+            "etc/new 644 0:0 0 1000000"
+        ]
+    );
 }
 
 #[test]

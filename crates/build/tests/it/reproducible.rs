@@ -3,23 +3,19 @@
 use crate::harness::{Entry, Site, base, file, tar, unprivileged};
 use gantry_build::BuildOptions;
 
-const DOCKERFILE: &str = "FROM busybox\nENV A=1\nCOPY d /d\nWORKDIR /w\nRUN write /w/out text\nRUN true\nCMD [\"x\"]\n";
+const DOCKERFILE: &str =
+    "FROM busybox\nENV A=1\nCOPY d /d\nWORKDIR /w\nRUN write /w/out text\nRUN true\nCMD [\"x\"]\n";
 
 fn build(umask: u32, mtime: u64, reverse: bool) -> (gantry_model::Digest, Vec<u8>) {
-    let site = Site::new();
+    let mut site = Site::new();
     site.import("busybox", &base());
-    let mut entries = vec![
-        file("Dockerfile", DOCKERFILE),
-        file("d/a", "1"),
-        file("d/b", "2"),
-        Entry::Link("d/l", "a"),
-    ];
+    let mut entries =
+        vec![file("Dockerfile", DOCKERFILE), file("d/a", "1"), file("d/b", "2"), Entry::Link("d/l", "a")];
     if reverse {
         entries.reverse();
     }
-    let old = rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
-    let outcome = site.build_tar(tar(&entries, mtime), "", BuildOptions::default(), &[]);
-    rustix::process::umask(old);
+    let context = tar(&entries, mtime);
+    let outcome = site.with_umask(umask, |site| site.build_tar(context, "", BuildOptions::default(), &[]));
     let image = outcome.image();
     let bytes = site.store.images().get(&image).expect("an image").config_bytes.clone();
     (image, bytes)
@@ -31,7 +27,9 @@ fn builds_have_the_same_digest_with_another_root_umask_time_and_order() {
         return;
     }
     let (first, bytes) = build(0o022, 5, false);
-    for (umask, mtime, reverse) in [(0o022, 5, false), (0o077, 5, false), (0o022, 999_999_999, false), (0, 5, true)] {
+    for (umask, mtime, reverse) in
+        [(0o022, 5, false), (0o077, 5, false), (0o022, 999_999_999, false), (0, 5, true)]
+    {
         let (image, other) = build(umask, mtime, reverse);
         assert_eq!(
             image,

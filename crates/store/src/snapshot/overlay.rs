@@ -64,7 +64,16 @@ impl Driver for Overlay {
     }
 
     fn read_only(&self, root: &Path, lower: &[Lower]) -> Result<RootMount, Error> {
-        Ok(RootMount::Overlay { lower: lower_paths(root, lower), upper: None, work: None })
+        let mut lower = lower_paths(root, lower);
+        // Without an upper directory overlay wants two lower ones, which must differ.
+        if let [only] = lower.as_slice() {
+            let empty = root.join("layers/0/fs");
+            if *only == empty {
+                return Ok(RootMount::Bind { source: empty });
+            }
+            lower.push(empty);
+        }
+        Ok(RootMount::Overlay { lower, upper: None, work: None })
     }
 
     fn changes(&self, root: &Path, directory: &Path, lower: &[Lower]) -> Result<Vec<Change>, Error> {
