@@ -128,9 +128,8 @@ impl FromStr for MacAddress {
         let mut parts = text.split([':', '-']);
         for byte in &mut bytes {
             let part = parts.next().filter(|p| p.len() == 2 && !p.starts_with('+'));
-            *byte = part
-                .and_then(|p| u8::from_str_radix(p, 16).ok())
-                .ok_or_else(|| InvalidMac(text.into()))?;
+            *byte =
+                part.and_then(|p| u8::from_str_radix(p, 16).ok()).ok_or_else(|| InvalidMac(text.into()))?;
         }
         if parts.next().is_some() { Err(InvalidMac(text.into())) } else { Ok(Self(bytes)) }
     }

@@ -119,9 +119,10 @@ fn configure(host: &Host, spec: &BridgeSpec, index: u32) -> Result<Vec<Warning>,
     if !spec.traffic.internal && write_sysctl("net/ipv4/ip_forward", "1")? {
         warnings.push(Warning {
             name: "ip-forward-enabled",
-            text: "IPv4 forwarding was off and is now on for the whole host, because containers need it: the \
+            text:
+                "IPv4 forwarding was off and is now on for the whole host, because containers need it: the \
                    host forwards between its other links too."
-                .into(),
+                    .into(),
             remedy: String::new(),
         });
     }
@@ -145,8 +146,8 @@ pub fn address(host: &Host, name: &str) -> Result<Option<Ipv4Net>, BridgeError> 
         Some(link) => route.addresses(link.index),
         None => Ok(Vec::new()),
     })?;
-    let addresses = found
-        .map_err(|source| BridgeError::Kernel { action: "look-up", name: name.into(), source })?;
+    let addresses =
+        found.map_err(|source| BridgeError::Kernel { action: "look-up", name: name.into(), source })?;
     Ok(addresses.first().and_then(|(address, prefix)| Ipv4Net::new(*address, *prefix)))
 }
 
@@ -181,8 +182,11 @@ fn alias(host: &Host, owner: &str) -> String {
 }
 
 fn route<T>(host: &Host, name: &str, speak: impl FnOnce(&mut Route) -> T) -> Result<T, BridgeError> {
-    host.with_route(speak)
-        .map_err(|error| BridgeError::Kernel { action: "opening a socket", name: name.into(), source: error.into() })
+    host.with_route(speak).map_err(|error| BridgeError::Kernel {
+        action: "opening a socket",
+        name: name.into(),
+        source: error.into(),
+    })
 }
 
 /// Writes a kernel setting, if it is not so already. True if it was written.
@@ -201,7 +205,9 @@ fn write_sysctl(key: &str, value: &str) -> Result<bool, BridgeError> {
 #[derive(Debug, thiserror::Error)]
 pub enum BridgeError {
     /// A link of this name exists and is not ours: not a bridge, or without our tag.
-    #[error("a link named {name} exists and was not made by this daemon; remove it (ip link del {name}) or choose another name")]
+    #[error(
+        "a link named {name} exists and was not made by this daemon; remove it (ip link del {name}) or choose another name"
+    )]
     Foreign {
         /// The link.
         name: String,

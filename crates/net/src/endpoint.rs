@@ -69,7 +69,8 @@ pub struct Endpoint {
 /// [`AttachError`]; nothing of it is left then.
 pub fn attach(host: &Host, spec: &EndpointSpec<'_>) -> Result<Endpoint, AttachError> {
     let name = || spec.port.name.to_owned();
-    let mut inside = open_inside(spec.namespace).map_err(|source| AttachError::Namespace { name: name(), source })?;
+    let mut inside =
+        open_inside(spec.namespace).map_err(|source| AttachError::Namespace { name: name(), source })?;
     let result = attach_with(host, spec, &mut inside);
     if let Err(AttachError::Kernel { .. }) = result {
         let _ = detach(host, spec.port.name);
@@ -97,6 +98,9 @@ fn attach_with(host: &Host, spec: &EndpointSpec<'_>, inside: &mut Route) -> Resu
         changes.add_default_route(index, gateway);
     }
     inside.apply(changes).map_err(failed("configuration"))?;
+    // So that not even the first packet of, or to, the container is lost.
+    inside.settle(&[index]).map_err(failed("start"))?;
+    route(host, spec, |route| route.settle(&[host_index, spec.port.bridge]))?.map_err(failed("start"))?;
     Ok(Endpoint { host_index, index })
 }
 
@@ -148,7 +152,11 @@ fn open_inside(namespace: BorrowedFd<'_>) -> io::Result<Route> {
     })
 }
 
-fn route<T>(host: &Host, spec: &EndpointSpec<'_>, speak: impl FnOnce(&mut Route) -> T) -> Result<T, AttachError> {
+fn route<T>(
+    host: &Host,
+    spec: &EndpointSpec<'_>,
+    speak: impl FnOnce(&mut Route) -> T,
+) -> Result<T, AttachError> {
     host.with_route(speak).map_err(|error| AttachError::Kernel {
         action: "opening a socket",
         name: spec.port.name.into(),

@@ -251,7 +251,8 @@ impl Watch {
     }
 
     fn readable(&self, timeout: Option<Duration>) -> io::Result<bool> {
-        let timeout = timeout.map(|t| Timespec::try_from(t).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 }));
+        let timeout =
+            timeout.map(|t| Timespec::try_from(t).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 }));
         let mut sockets = [PollFd::new(&self.socket, PollFlags::IN)];
         loop {
             match poll(&mut sockets, timeout.as_ref()) {
@@ -270,7 +271,8 @@ impl Watch {
         let result = self.socket.notifications(|kind, payload| match nft::notification(kind, payload) {
             Some(Notification::TableGone { table: gone }) => {
                 let is_ours = gone == *table;
-                transaction = strongest(transaction, Some(if is_ours { Change::OursGone } else { Change::Others }));
+                transaction =
+                    strongest(transaction, Some(if is_ours { Change::OursGone } else { Change::Others }));
             }
             Some(Notification::Rules { table: of }) if of != *table => {
                 transaction = strongest(transaction, Some(Change::Others));
@@ -343,7 +345,11 @@ mod tests {
         check(&[iptables.clone(), docker], false, &[]);
         check(&[chain(Family::Inet, "mine", "fwd", true)], false, &["forward-drop"]);
         check(&[chain(Family::Other(10), "filter", "FORWARD", true)], false, &[]);
-        check(&[chain(Family::Inet, "firewalld", "filter_FORWARD", false)], true, &["firewalld", "legacy-forward-drop"]);
+        check(
+            &[chain(Family::Inet, "firewalld", "filter_FORWARD", false)],
+            true,
+            &["firewalld", "legacy-forward-drop"],
+        );
         assert_eq!(
             judge(&[iptables], "gantry0", false)[0].remedy,
             "iptables -I FORWARD -i gantry0 -j ACCEPT; iptables -I FORWARD -o gantry0 -j ACCEPT"

@@ -1,10 +1,11 @@
 //! The host as this daemon sees it: its identity, and the kernel sockets that calls share.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gantry_model::ErrorKind;
 use gantry_sys::netlink_route::Route;
 
+use crate::flows::Flows;
 use crate::identity::Identity;
 use crate::table::Table;
 
@@ -21,6 +22,7 @@ pub struct Host {
     identity: Identity,
     table: Mutex<Table>,
     idle: Mutex<Vec<Route>>,
+    flows: Arc<Flows>,
 }
 
 impl Host {
@@ -33,13 +35,23 @@ impl Host {
         let table = Table::open(identity.table_name())
             .map_err(|source| HostError::Socket { protocol: "netfilter", source })?;
         let route = Route::open().map_err(|source| HostError::Socket { protocol: "route", source })?;
-        Ok(Self { identity, table: Mutex::new(table), idle: Mutex::new(vec![route]) })
+        Ok(Self { identity, table: Mutex::new(table), idle: Mutex::new(vec![route]), flows: Arc::default() })
     }
 
     /// Whose things it makes.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Waits until what calls left to be done beside them is done: old UDP flows are forgotten. For tests, and for
+    /// an orderly end; up to 50 ms.
+    pub fn settle(&self) {
+        self.flows.wait();
+    }
+
+    pub(crate) fn flows(&self) -> &Arc<Flows> {
+        &self.flows
     }
 
     /// Our table, for the length of one transaction. A panic of another holder left no half of

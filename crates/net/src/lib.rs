@@ -1,7 +1,7 @@
 //! Bridges, endpoints, published ports, addresses and name-resolution files of one host.
 //!
 //! This crate is stateless: it is handed allocations, names and a descriptor of a network namespace, and
-//! what it makes lives in the kernel. It starts no process and runs no thread beyond a call. Everything it
+//! what it makes lives in the kernel. It starts no process, and no thread that outlives its work. Everything it
 //! makes carries the name or the tag of an [`Identity`], so that several daemons share a host, and
 //! [`owned`] can list and remove all of it, whoever made it.
 //!

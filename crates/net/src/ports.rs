@@ -10,7 +10,7 @@ use gantry_sys::netlink;
 use gantry_sys::nft::{Data, Element};
 
 use crate::Host;
-use crate::flows;
+use crate::flows::Stale;
 use crate::rules::{PUBLISHED, PUBLISHED_ON};
 use crate::table::{self, Table};
 
@@ -58,7 +58,8 @@ impl Publication {
             12 => (key[..4].try_into().ok()?, &key[4..]),
             _ => return None,
         };
-        let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|p| number(*p) == rest[0])?;
+        let protocol =
+            [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|p| number(*p) == rest[0])?;
         let target: [u8; 4] = data.get(..4)?.try_into().ok()?;
         let target_port: [u8; 2] = data.get(4..6)?.try_into().ok()?;
         Some(Self {
@@ -81,7 +82,8 @@ fn number(protocol: Protocol) -> u8 {
 
 /// Publishes all of them, in one transaction: all or none. A port that is published to another container is
 /// taken over, because who publishes holds the bound socket ([`crate::bind`]). UDP flows that the kernel
-/// remembers from before are forgotten, so that the next datagram takes the new way.
+/// remembers from before are forgotten soon after, so that datagrams take the new way ([`Host::settle`] waits for
+/// it).
 ///
 /// # Errors
 /// [`PublishError`]; nothing is published then.
@@ -91,7 +93,7 @@ pub fn publish(host: &Host, publications: &[Publication]) -> Result<(), PublishE
         return Ok(());
     }
     host.table().put(&additions).map_err(|source| failed(host, "publishing", publications, source))?;
-    flows::forget_before(host, publications);
+    host.flows().forget(Stale::Others, publications);
     Ok(())
 }
 
@@ -119,7 +121,7 @@ pub fn unpublish(host: &Host, publications: &[Publication]) -> Result<(), Publis
     }
     table.exchange(&removals, &[]).map_err(refused)?;
     drop(table);
-    flows::forget_to(publications);
+    host.flows().forget(Stale::Own, publications);
     Ok(())
 }
 
@@ -161,8 +163,8 @@ pub fn reconcile(host: &Host, wanted: &[Publication]) -> Result<Reconciled, Publ
     let added: Vec<Publication> = missing.into_iter().collect();
     table.exchange(&removals, &elements(&added)).map_err(refused)?;
     drop(table);
-    flows::forget_to(&removed);
-    flows::forget_before(host, &added);
+    host.flows().forget(Stale::Own, &removed);
+    host.flows().forget(Stale::Others, &added);
     Ok(Reconciled { added: added.len(), removed: removed.len() })
 }
 
@@ -189,7 +191,10 @@ fn elements(publications: &[Publication]) -> Vec<(&'static str, Vec<Element>)> {
     all
 }
 
-fn read(table: &mut Table) -> Result<Vec<(Publication, &'static str, Vec<u8>)>, netlink::Error> {
+/// An element as a publication, the map it is in, and its key.
+type Found = (Publication, &'static str, Vec<u8>);
+
+fn read(table: &mut Table) -> Result<Vec<Found>, netlink::Error> {
     let mut all = Vec::new();
     for map in [PUBLISHED, PUBLISHED_ON] {
         for (key, data) in table.all(map)? {
@@ -199,7 +204,12 @@ fn read(table: &mut Table) -> Result<Vec<(Publication, &'static str, Vec<u8>)>, 
     Ok(all)
 }
 
-fn failed(host: &Host, action: &'static str, publications: &[Publication], source: netlink::Error) -> PublishError {
+fn failed(
+    host: &Host,
+    action: &'static str,
+    publications: &[Publication],
+    source: netlink::Error,
+) -> PublishError {
     let table = host.identity().table_name();
     if table::is_foreign(&source) {
         return PublishError::Owned { table };
@@ -218,7 +228,9 @@ fn failed(host: &Host, action: &'static str, publications: &[Publication], sourc
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// Another living process owns the table.
-    #[error("nft table {table} belongs to another process: is another daemon running with the same exec root?")]
+    #[error(
+        "nft table {table} belongs to another process: is another daemon running with the same exec root?"
+    )]
     Owned {
         /// Our table.
         table: String,

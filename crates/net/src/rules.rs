@@ -25,8 +25,8 @@
 use gantry_sys::nft::{Field, Hook, Leads, Point};
 use gantry_sys::nft_expression::{
     Expression, Header, Known, Reg, STATE_ESTABLISHED, STATE_RELATED, STATUS_DESTINATION_TRANSLATED, Tracked,
-    Verdict, counter, decide, decide_by, destination_kind, equal, in_set, link_name, look_up, mask, masquerade,
-    meta, not_equal, payload, tracked, translate_destination,
+    Verdict, counter, decide, decide_by, destination_kind, equal, in_set, link_name, look_up, mask,
+    masquerade, meta, not_equal, payload, tracked, translate_destination,
 };
 
 use crate::address::Ipv4Net;
@@ -86,7 +86,13 @@ pub(crate) fn base_chains() -> Vec<Chain> {
     };
     let to_link = |known, map| vec![meta(known, Reg(0)), decide_by(map, Reg(0))];
     vec![
-        chain("spoofed", "filter", Point::Prerouting, -300, vec![spoofed(AddressField::Source), spoofed(AddressField::Destination)]),
+        chain(
+            "spoofed",
+            "filter",
+            Point::Prerouting,
+            -300,
+            vec![spoofed(AddressField::Source), spoofed(AddressField::Destination)],
+        ),
         chain("prerouting", "nat", Point::Prerouting, -100, vec![by_address(), by_port()]),
         chain("output", "nat", Point::Output, -100, vec![by_address(), by_port()]),
         chain(

@@ -1,7 +1,7 @@
 //! Our nft table in the kernel: making it, taking it over from a daemon that died, and changing elements.
 
 use gantry_sys::netlink::Error;
-use gantry_sys::nft::{Data, Element, Family, Nft, Ownership, Transaction};
+use gantry_sys::nft::{Data, Element, Family, Mapping, Nft, Ownership, Transaction};
 use gantry_sys::nft_expression::{Verdict, link_name};
 
 use crate::rules::{self, BRIDGES, Chain, DISPATCH, SETS};
@@ -162,7 +162,8 @@ impl Table {
         removals: &[(&'static str, Vec<Vec<u8>>)],
         additions: &[(&'static str, Vec<Element>)],
     ) -> Result<(), Error> {
-        if removals.iter().all(|(_, keys)| keys.is_empty()) && additions.iter().all(|(_, all)| all.is_empty()) {
+        if removals.iter().all(|(_, keys)| keys.is_empty()) && additions.iter().all(|(_, all)| all.is_empty())
+        {
             return Ok(());
         }
         self.change(|change| {
@@ -181,7 +182,7 @@ impl Table {
     }
 
     /// All keys and data of a map; empty if there is no such map or table.
-    pub(crate) fn all(&mut self, map: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    pub(crate) fn all(&mut self, map: &str) -> Result<Vec<Mapping>, Error> {
         match self.nft.elements(FAMILY, &self.name, map) {
             Err(error) if error.is_absent() => Ok(Vec::new()),
             result => result,

@@ -309,7 +309,8 @@ fn messages(datagram: &[u8]) -> impl Iterator<Item = (NetlinkHeader, &[u8])> {
     std::iter::from_fn(move || {
         let word = |at: usize| Some(u32::from_ne_bytes(rest.get(at..at + 4)?.try_into().ok()?));
         let length = word(0)?;
-        let [kind, flags] = [4, 6].map(|at| rest.get(at..at + 2).map_or(0, |b| u16::from_ne_bytes([b[0], b[1]])));
+        let [kind, flags] =
+            [4, 6].map(|at| rest.get(at..at + 2).map_or(0, |b| u16::from_ne_bytes([b[0], b[1]])));
         let mut header = NetlinkHeader::default();
         header.length = length;
         header.message_type = kind;

@@ -7,8 +7,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressHeader, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
-    InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -154,6 +154,23 @@ impl Route {
     /// What the kernel said.
     pub fn links(&mut self) -> Result<Vec<Link>, Error> {
         self.links_by(LinkMessage::default(), DUMP)
+    }
+
+    /// Has the kernel finish now what it else does some time later: that a link which has come up passes
+    /// packets, and that its bridge knows. A packet in between is lost, and the sender tries again a second
+    /// later. Asking for a link does it, from Linux 6.8 on; give a bridge after its port.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn settle(&mut self, links: &[u32]) -> Result<(), Error> {
+        let mut request = self.0.request();
+        for index in links {
+            let mut message = link_message(LinkRef::Index(*index));
+            message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+            request.push(RouteNetlinkMessage::GetLink(message), 0);
+        }
+        request.acknowledge_last();
+        self.0.query(request, |_, _| {})
     }
 
     fn links_by(&mut self, mut message: LinkMessage, flags: u16) -> Result<Vec<Link>, Error> {

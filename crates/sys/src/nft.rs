@@ -6,9 +6,9 @@ use std::io;
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 use netlink_packet_netfilter::nftables::{
-    ChainAttribute, ChainMessage, DataAttribute, Hook as HookAttribute, HookNumber, ListAttribute, NfTablesMessage,
-    RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetElementList, SetElementMessage, SetFlags,
-    SetMessage, TableAttribute, TableFlags, TableMessage,
+    ChainAttribute, ChainMessage, DataAttribute, Hook as HookAttribute, HookNumber, ListAttribute,
+    NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetElementList,
+    SetElementMessage, SetFlags, SetMessage, TableAttribute, TableFlags, TableMessage,
 };
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
@@ -144,6 +144,9 @@ pub struct Element {
     /// What it leads to.
     pub data: Data,
 }
+
+/// A key of a map and its value.
+pub type Mapping = (Vec<u8>, Vec<u8>);
 
 /// How long a table lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -297,7 +300,8 @@ impl Transaction<'_> {
     pub fn delete_elements<'k>(&mut self, set: &str, keys: impl IntoIterator<Item = &'k [u8]>) {
         let all: Vec<_> = keys.into_iter().map(|key| ListAttribute::Element(key_attributes(key))).collect();
         for part in all.chunks(ELEMENTS_PER_MESSAGE) {
-            let message = NfTablesMessage::DeleteSetElement(element_list(self.table, set, part.iter().cloned()));
+            let message =
+                NfTablesMessage::DeleteSetElement(element_list(self.table, set, part.iter().cloned()));
             self.push(message, 0);
         }
     }
@@ -424,7 +428,8 @@ impl Nft {
         let attributes = vec![RuleAttribute::Table(table.into()), RuleAttribute::Chain(chain.into())];
         let message = NfTablesMessage::GetRule(RuleMessage { attributes });
         self.list(family, message, |_, payload| {
-            let handle = attribute(payload, HANDLE).and_then(|b| Some(u64::from_be_bytes(b.try_into().ok()?)));
+            let handle =
+                attribute(payload, HANDLE).and_then(|b| Some(u64::from_be_bytes(b.try_into().ok()?)));
             let here = attribute(payload, CHAIN).is_some_and(|name| text_of(name) == chain);
             if let (Some(handle), true) = (handle, here) {
                 let comment = attribute(payload, USER_DATA).map(comment_of).unwrap_or_default();
@@ -438,7 +443,12 @@ impl Nft {
     ///
     /// # Errors
     /// What the kernel said; `ENOENT` for no such table or map.
-    pub fn elements(&mut self, family: Family, table: &str, set: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    pub fn elements(
+        &mut self,
+        family: Family,
+        table: &str,
+        set: &str,
+    ) -> Result<Vec<Mapping>, Error> {
         let mut all = Vec::new();
         let message = NfTablesMessage::GetSetElement(element_list(table, set, std::iter::empty()));
         self.list(family, message, |_, payload| all.extend(parse_elements(payload)))?;
@@ -449,7 +459,13 @@ impl Nft {
     ///
     /// # Errors
     /// What the kernel said; an absent element, map or table is `Ok(None)`.
-    pub fn element(&mut self, family: Family, table: &str, set: &str, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    pub fn element(
+        &mut self,
+        family: Family,
+        table: &str,
+        set: &str,
+        key: &[u8],
+    ) -> Result<Option<Vec<u8>>, Error> {
         let list = std::iter::once(ListAttribute::Element(key_attributes(key)));
         let message = NfTablesMessage::GetSetElement(element_list(table, set, list));
         let mut request = self.0.request();
@@ -457,7 +473,8 @@ impl Nft {
         request.acknowledge_last();
         let mut found = None;
         let result = self.0.query(request, |_, payload| {
-            found = payload.get(NFGENMSG..).and_then(|rest| parse_elements(rest).next()).map(|(_, value)| value);
+            found =
+                payload.get(NFGENMSG..).and_then(|rest| parse_elements(rest).next()).map(|(_, value)| value);
         });
         match result {
             Ok(()) => Ok(found),
@@ -573,7 +590,7 @@ fn element_list(
     SetElementMessage { attributes }
 }
 
-fn parse_elements(payload: &[u8]) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+fn parse_elements(payload: &[u8]) -> impl Iterator<Item = Mapping> {
     const LIST: u16 = 3;
     const KEY: u16 = 1;
     const DATA: u16 = 2;

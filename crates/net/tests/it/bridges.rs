@@ -90,7 +90,12 @@ fn a_failed_attach_leaves_nothing() {
     in_lab(|lab| {
         let space = Space::new();
         let spec = EndpointSpec {
-            port: BridgePort { bridge: lab.bridge.index, name: "gv-broken", owner: "x", between_containers: true },
+            port: BridgePort {
+                bridge: lab.bridge.index,
+                name: "gv-broken",
+                owner: "x",
+                between_containers: true,
+            },
             namespace: space.0.as_fd(),
             name: "eth0",
             address: Ipv4Net::new(Ipv4Addr::new(172, 17, 0, 2), 16).expect("below 32"),

@@ -43,7 +43,8 @@ fn dockers_user_chain_is_opened_and_closed_again() {
         let web = lab.container(2);
         web.space.serve_tcp(Ipv4Addr::UNSPECIFIED, 80);
         lab.outside.serve_tcp(OUTSIDE, 80);
-        ports::publish(&lab.host, &[web.publication(Ipv4Addr::UNSPECIFIED, 8080, Tcp, 80)]).expect("published");
+        ports::publish(&lab.host, &[web.publication(Ipv4Addr::UNSPECIFIED, 8080, Tcp, 80)])
+            .expect("published");
         let bridge = lab.host.identity().default_bridge_name();
         let warnings = firewall::coexist(&lab.host, &[&bridge]).expect("examined");
         assert_eq!(warnings.iter().map(|warning| warning.name).collect::<Vec<_>>(), ["forward-drop"]);
@@ -57,7 +58,10 @@ fn dockers_user_chain_is_opened_and_closed_again() {
         assert!(web.space.reaches(OUTSIDE, 80) && lab.outside.reaches(HOST, 8080));
         let rules = output("iptables-nft -S DOCKER-USER");
         assert_eq!(rules.lines().count(), 4, "two accepts, once, that iptables can list:\n{rules}");
-        assert!(rules.contains(&format!("-i {bridge} ")) && rules.contains(&format!("-o {bridge} ")), "{rules}");
+        assert!(
+            rules.contains(&format!("-i {bridge} ")) && rules.contains(&format!("-o {bridge} ")),
+            "{rules}"
+        );
         let ours = owned::list(&lab.host).expect("a list");
         assert!(ours.iter().any(|thing| matches!(thing, Owned::ForeignRule { .. })), "{ours:?}");
 

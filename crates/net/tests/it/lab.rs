@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use gantry_model::container::Protocol;
 use gantry_net::bridge::{self, Bridge, BridgeSpec, Traffic};
 use gantry_net::endpoint::{self, BridgePort, EndpointSpec};
 use gantry_net::ports::Publication;
 use gantry_net::{Host, Identity, Ipv4Net, MacAddress};
-use gantry_model::container::Protocol;
 use gantry_sys::netlink_route::{Change, LinkRef, NewPair, Route};
 use gantry_sys::ns::{self, Kinds};
 
@@ -65,7 +65,8 @@ pub(crate) fn in_lab(test: impl FnOnce(&Lab) + Send + 'static) {
 /// An identity that no other test has.
 fn identity() -> Identity {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let path = format!("/tmp/gantry-net-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let path =
+        format!("/tmp/gantry-net-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     Identity::from_exec_root(&PathBuf::from(path))
 }
 
@@ -154,7 +155,8 @@ impl Space {
 
     /// Answers datagrams there with their sender's address.
     pub(crate) fn serve_udp(&self, port: u16) {
-        let socket = self.run(move || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).expect("the port is free"));
+        let socket =
+            self.run(move || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).expect("the port is free"));
         std::thread::spawn(move || {
             let mut buffer = [0; 64];
             while let Ok((_, from)) = socket.recv_from(&mut buffer) {
@@ -198,10 +200,21 @@ pub(crate) fn ask(socket: &UdpSocket, address: Ipv4Addr, port: u16) -> io::Resul
 impl Lab {
     /// A container on the default bridge with address 172.17.0.`last`.
     pub(crate) fn container(&self, last: u8) -> Container {
-        self.container_on(&self.bridge, Ipv4Net::new(GATEWAY, 16).expect("below 32"), last, Traffic::default())
+        self.container_on(
+            &self.bridge,
+            Ipv4Net::new(GATEWAY, 16).expect("below 32"),
+            last,
+            Traffic::default(),
+        )
     }
 
-    pub(crate) fn container_on(&self, bridge: &Bridge, gateway: Ipv4Net, last: u8, traffic: Traffic) -> Container {
+    pub(crate) fn container_on(
+        &self,
+        bridge: &Bridge,
+        gateway: Ipv4Net,
+        last: u8,
+        traffic: Traffic,
+    ) -> Container {
         let [a, b, c, _] = gateway.address().octets();
         let address = Ipv4Addr::new(a, b, c, last);
         let space = Space::new();

@@ -22,7 +22,10 @@ fn tcp_is_reached_from_everywhere() {
 
         assert_eq!(lab.outside.call(HOST, 8080).expect("from outside"), OUTSIDE.to_string());
         assert_eq!(call(LOCALHOST, 8080).expect("from the host's loopback"), GATEWAY.to_string());
-        assert_eq!(call(Ipv4Addr::new(127, 9, 9, 9), 8080).expect("any loopback address"), GATEWAY.to_string());
+        assert_eq!(
+            call(Ipv4Addr::new(127, 9, 9, 9), 8080).expect("any loopback address"),
+            GATEWAY.to_string()
+        );
         assert_eq!(call(HOST, 8080).expect("from the host"), HOST.to_string());
         assert_eq!(call(GATEWAY, 8080).expect("by the bridge's address"), GATEWAY.to_string());
         for through in [HOST, GATEWAY] {
@@ -97,7 +100,8 @@ fn containers_do_not_reach_the_hosts_loopback() {
         assert!(!web.space.reaches(target, 7777));
         // Without the rules, route_localnet lets it through: it is the rule that keeps it out.
         let tables = owned::list(&lab.host).expect("a list");
-        let table = tables.iter().find(|thing| matches!(thing, owned::Owned::Table { .. })).expect("our table");
+        let table =
+            tables.iter().find(|thing| matches!(thing, owned::Owned::Table { .. })).expect("our table");
         owned::remove(&lab.host, table).expect("removed");
         assert!(web.space.reaches(target, 7777));
         drop(listener);
@@ -114,6 +118,7 @@ fn udp_is_reached_and_old_flows_are_forgotten() {
         client.send_to(b"too early", (HOST, 5300)).expect("sent to nobody");
         let first = one.publication(ANY, 5300, Udp, 53);
         ports::publish(&lab.host, &[first]).expect("published");
+        lab.host.settle();
         assert_eq!(ask(&client, HOST, 5300).expect("an answer"), OUTSIDE.to_string());
         let local = UdpSocket::bind((LOCALHOST, 0)).expect("a port");
         assert_eq!(ask(&local, LOCALHOST, 5300).expect("an answer"), GATEWAY.to_string());
@@ -121,6 +126,7 @@ fn udp_is_reached_and_old_flows_are_forgotten() {
         ports::unpublish(&lab.host, &[first]).expect("unpublished");
         drop(one);
         ports::publish(&lab.host, &[two.publication(ANY, 5300, Udp, 53)]).expect("published");
+        lab.host.settle();
         assert_eq!(ask(&client, HOST, 5300).expect("the new container's answer"), OUTSIDE.to_string());
     });
 }
@@ -130,8 +136,9 @@ fn a_range_is_published_and_changed_as_one() {
     in_lab(|lab| {
         let web = lab.container(2);
         web.space.serve_tcp(ANY, 2345);
-        let range: Vec<Publication> =
-            (1000..4000).map(|port| web.publication(ANY, port, if port % 2 == 0 { Tcp } else { Udp }, port)).collect();
+        let range: Vec<Publication> = (1000..4000)
+            .map(|port| web.publication(ANY, port, if port % 2 == 0 { Tcp } else { Udp }, port))
+            .collect();
         ports::publish(&lab.host, &range).expect("published");
         assert_eq!(ports::list(&lab.host).expect("a list").len(), 3000);
         assert!(!reaches(LOCALHOST, 2345), "2345 is udp");
@@ -148,7 +155,8 @@ fn reconcile_touches_only_what_differs() {
     in_lab(|lab| {
         let (one, two) = (lab.container(2), lab.container(3));
         let on = |container: &crate::lab::Container, port| container.publication(ANY, port, Tcp, 80);
-        ports::publish(&lab.host, &[on(&one, 1), on(&one, 2), one.publication(HOST, 3, Udp, 80)]).expect("published");
+        ports::publish(&lab.host, &[on(&one, 1), on(&one, 2), one.publication(HOST, 3, Udp, 80)])
+            .expect("published");
         let wanted = [on(&one, 1), on(&two, 2), two.publication(LOCALHOST, 4, Tcp, 80)];
         let changed = ports::reconcile(&lab.host, &wanted).expect("reconciled");
         assert_eq!((changed.added, changed.removed), (2, 2));
@@ -165,7 +173,8 @@ fn ports_work_without_a_daemon_and_the_next_takes_them_over() {
     in_lab(|lab| {
         let web = lab.container(2);
         web.space.serve_tcp(ANY, 80);
-        let second_identity = gantry_net::Identity::from_exec_root(std::path::Path::new("/tmp/gantry-net-test-other"));
+        let second_identity =
+            gantry_net::Identity::from_exec_root(std::path::Path::new("/tmp/gantry-net-test-other"));
         let first = Host::open(second_identity.clone()).expect("netlink is there");
         ports::publish(&first, &[web.publication(ANY, 8080, Tcp, 80)]).expect("published");
 

@@ -21,7 +21,8 @@ fn a_port_that_any_process_has_is_refused_in_dockers_words() {
         bind::bind(ANY, 8080, Udp).expect("another protocol is free");
         drop(listener);
         let _held = bind::bind(ANY, 8080, Tcp).expect("free by now");
-        let error = bind::bind(Ipv4Addr::new(198, 51, 100, 1).into(), 80, Tcp).expect_err("not an address of ours");
+        let error =
+            bind::bind(Ipv4Addr::new(198, 51, 100, 1).into(), 80, Tcp).expect_err("not an address of ours");
         assert!(matches!(error, BindError::Refused { .. }), "{error:?}");
     });
 }
@@ -76,6 +77,9 @@ fn random_ports_go_round_and_ranges_give_the_first_free() {
         drop(taken);
         let range = PortChoice::Range { first: 40001, last: 40003 };
         assert_eq!(ports.bind(addresses, range, Tcp).expect("a free port").port, 40002);
-        assert!(matches!(ports.bind(addresses, PortChoice::exactly(40001), Tcp), Err(BindError::InUse { .. })));
+        assert!(matches!(
+            ports.bind(addresses, PortChoice::exactly(40001), Tcp),
+            Err(BindError::InUse { .. })
+        ));
     });
 }
