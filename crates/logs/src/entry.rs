@@ -150,9 +150,16 @@ mod tests {
             (&b"hello"[..], true, r#"{"log":"hello\n","stream":"stderr","time":"T"}"#),
             (b"", true, r#"{"log":"\n","stream":"stderr","time":"T"}"#),
             (b"part", false, r#"{"log":"part","stream":"stderr","time":"T"}"#),
-            (b"<a href=\"x\">&\\\t\r\x1b", false,
-                r#"{"log":"\u003ca href=\"x\"\u003e\u0026\\\u0009\r\u001b","stream":"stderr","time":"T"}"#),
-            ("grün\u{2603}".as_bytes(), false, "{\"log\":\"grün\u{2603}\",\"stream\":\"stderr\",\"time\":\"T\"}"),
+            (
+                b"<a href=\"x\">&\\\t\r\x1b",
+                false,
+                r#"{"log":"\u003ca href=\"x\"\u003e\u0026\\\u0009\r\u001b","stream":"stderr","time":"T"}"#,
+            ),
+            (
+                "grün\u{2603}".as_bytes(),
+                false,
+                "{\"log\":\"grün\u{2603}\",\"stream\":\"stderr\",\"time\":\"T\"}",
+            ),
             (b"a\xff\xfeb", false, r#"{"log":"a\ufffd\ufffdb","stream":"stderr","time":"T"}"#),
         ] {
             let mut got = Vec::new();

@@ -70,7 +70,8 @@ impl LogFile {
 
 /// Opens the current file at its end; a line that a crash tore is ended first.
 fn open(path: &Path) -> io::Result<(File, u64)> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(path)?;
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(path)?;
     let mut size = file.metadata()?.len();
     let mut last = [b'\n'];
     if size > 0 {

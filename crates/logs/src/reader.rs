@@ -1,6 +1,6 @@
 //! Reading a log: the last lines, a span of time, or on and on.
 //!
-//! [`Reader::next`] gives entries in order, across rotated files, and never waits. Where it has no
+//! [`Reader::next_entry`] gives entries in order, across rotated files, and never waits. Where it has no
 //! more and [`Query::follow`] is set, the caller waits until the reader's descriptor (an inotify's)
 //! is readable, and goes on. Whoever knows that nothing will be written any more says
 //! [`Reader::finish`], and the reader ends with the last entry.
@@ -33,7 +33,7 @@ pub struct Query {
     pub stream: Option<Stream>,
 }
 
-/// What [`Reader::next`] found.
+/// What [`Reader::next_entry`] found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// An entry.
@@ -114,7 +114,7 @@ impl Reader {
     ///
     /// # Errors
     /// read(2)'s.
-    pub fn next(&mut self) -> io::Result<Next> {
+    pub fn next_entry(&mut self) -> io::Result<Next> {
         while !self.ended {
             let Some(line) = self.next_line()? else {
                 if self.query.follow && !self.finished {
@@ -362,7 +362,7 @@ mod tests {
     fn take(reader: &mut Reader) -> (Vec<i64>, Next) {
         let mut numbers = Vec::new();
         loop {
-            match reader.next().expect("read") {
+            match reader.next_entry().expect("read") {
                 Next::Entry(entry) => {
                     let text = String::from_utf8(entry.line).expect("UTF-8");
                     numbers.push(text.trim().parse().expect("a number"));

@@ -213,7 +213,8 @@ mod tests {
     fn only_the_given_descriptors_arrive_in_order() {
         let (mut reader, writer) = io::pipe().expect("a pipe");
         let null = std::fs::File::open("/dev/null").expect("null");
-        let child = run(c"echo $A $PWD $(ls /proc/$$/fd) >&4", &[null.as_fd(), writer.as_fd()]).expect("started");
+        let child =
+            run(c"echo $A $PWD $(ls /proc/$$/fd) >&4", &[null.as_fd(), writer.as_fd()]).expect("started");
         drop(writer);
         let mut text = String::new();
         reader.read_to_string(&mut text).expect("read");

@@ -66,7 +66,9 @@ pub enum ConnectionError {
     #[error("the shim's connection failed")]
     Io(#[from] io::Error),
     /// A header that breaks the rules.
-    #[error("the other side sent a frame of {body_bytes} bytes with {descriptors} descriptors, which is refused")]
+    #[error(
+        "the other side sent a frame of {body_bytes} bytes with {descriptors} descriptors, which is refused"
+    )]
     Oversized {
         /// As the header says.
         body_bytes: usize,
@@ -129,12 +131,9 @@ impl Connection {
     /// `ConnectionRefused` where a shim was and died (its journal can be read), `WouldBlock` where
     /// it is stopped and its queue is full.
     pub fn connect(directory: &Path) -> Result<Self, ConnectionError> {
-        let directory = rustix::fs::open(
-            directory,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(io::Error::from)?;
+        let directory =
+            rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(io::Error::from)?;
         let address = socket_address(&directory)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
@@ -150,9 +149,8 @@ impl Connection {
     /// `Io`; `NotFound` or `NoSuchProcess` (ESRCH) where it has ended.
     pub fn peer(&self) -> Result<Peer, ConnectionError> {
         let credentials = rustix::net::sockopt::socket_peercred(&self.socket).map_err(io::Error::from)?;
-        let pidfd =
-            rustix::process::pidfd_open(credentials.pid, rustix::process::PidfdFlags::empty())
-                .map_err(io::Error::from)?;
+        let pidfd = rustix::process::pidfd_open(credentials.pid, rustix::process::PidfdFlags::empty())
+            .map_err(io::Error::from)?;
         Ok(Peer { pid: credentials.pid.as_raw_nonzero().get(), pidfd })
     }
 

@@ -34,9 +34,15 @@ pub(super) struct ExecProcess {
 enum Stage {
     Running(Process),
     /// It ended; its output is being read.
-    Draining { code: i32, deadline: Instant },
+    Draining {
+        code: i32,
+        deadline: Instant,
+    },
     /// Its end is announced; its client is held until that is acknowledged.
-    Announced { seq: u64, until: Instant },
+    Announced {
+        seq: u64,
+        until: Instant,
+    },
 }
 
 impl ExecProcess {
@@ -74,11 +80,7 @@ impl Supervisor {
         let owner = self.table.new_owner();
         self.make_exec(exec, owner, client).map_err(|error| {
             self.finish_streams(owner);
-            Refusal {
-                kind: RefusalKind::Launch,
-                text: error.to_string(),
-                exit_code: Some(error.exit_code()),
-            }
+            Refusal { kind: RefusalKind::Launch, text: error.to_string(), exit_code: Some(error.exit_code()) }
         })
     }
 

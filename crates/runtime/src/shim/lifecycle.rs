@@ -92,7 +92,8 @@ impl Supervisor {
         let before = self.container.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kill_count().ok());
         self.container.run = Run { owner, oom_kills_before: before.unwrap_or(0), ..Run::default() };
         self.table.insert(owner, streams, IsLogged::Yes);
-        self.attach_all(owner, &launch.attach, clients).map_err(|error| setup("attaching a client", &error))?;
+        self.attach_all(owner, &launch.attach, clients)
+            .map_err(|error| setup("attaching a client", &error))?;
         let mut created = launch::create(launch::Launch {
             spec: &launch.spec,
             root: &launch.root,
@@ -230,7 +231,11 @@ impl Supervisor {
                     self.table.end_log();
                     self.container.phase = Phase::Draining { code, deadline, log_ended: true };
                 }
-                if late || (drained && self.execs.iter().all(super::execs::ExecProcess::has_ended) && self.is_log_drained()) {
+                if late
+                    || (drained
+                        && self.execs.iter().all(super::execs::ExecProcess::has_ended)
+                        && self.is_log_drained())
+                {
                     self.exited(code);
                     return self.settle_container();
                 }

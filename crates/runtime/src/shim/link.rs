@@ -51,7 +51,9 @@ impl Link {
     /// The directory cannot be used.
     pub(super) fn new(first: OwnedFd, is_container: bool, poller: &Poller) -> io::Result<Self> {
         let directory = is_container
-            .then(|| rustix::fs::open(c".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()))
+            .then(|| {
+                rustix::fs::open(c".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            })
             .transpose()?;
         let journal = Journal::create(directory.as_ref())?;
         let mut link = Self { directory, listener: None, peers: Vec::new(), next_peer: 0, journal };
@@ -112,7 +114,8 @@ impl Link {
 
     /// Makes a peer the daemon; an earlier one is dropped. What it has not acknowledged is sent.
     pub(super) fn greet(&mut self, number: u32, reply: Outcome, id: u64, acknowledged: u64, poller: &Poller) {
-        let others: Vec<u32> = self.peers.iter().filter(|it| it.greeted && it.number != number).map(|it| it.number).collect();
+        let others: Vec<u32> =
+            self.peers.iter().filter(|it| it.greeted && it.number != number).map(|it| it.number).collect();
         for other in others {
             self.drop_peer(other, poller);
         }

@@ -84,9 +84,23 @@ mod tests {
         let twice = RestartPolicy::OnFailure { max_retries: 2 };
         check(twice, &[(1, 0, false), (1, 0, false), (1, 0, false)], &[Some(100), Some(200), None]);
         check(twice, &[(0, 0, false)], &[None]);
-        check(RestartPolicy::OnFailure { max_retries: 0 }, &[(3, 0, false); 12], &[
-            Some(100), Some(200), Some(400), Some(800), Some(1600), Some(3200), Some(6400), Some(12_800),
-            Some(25_600), Some(51_200), Some(60_000), Some(60_000),
-        ]);
+        check(
+            RestartPolicy::OnFailure { max_retries: 0 },
+            &[(3, 0, false); 12],
+            &[
+                Some(100),
+                Some(200),
+                Some(400),
+                Some(800),
+                Some(1600),
+                Some(3200),
+                Some(6400),
+                Some(12_800),
+                Some(25_600),
+                Some(51_200),
+                Some(60_000),
+                Some(60_000),
+            ],
+        );
     }
 }

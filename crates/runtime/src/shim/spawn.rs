@@ -68,9 +68,7 @@ pub fn spawn(binary: &Path, lifetime: Lifetime<'_>) -> Result<Spawned, SpawnErro
     .map_err(|error| SpawnError::Connection(io::Error::from(error).into()))?;
     let program = process::c_string(binary.as_os_str().as_bytes()).map_err(failed)?;
     let directory = match lifetime {
-        Lifetime::Container(path) => {
-            Some(process::c_string(path.as_os_str().as_bytes()).map_err(failed)?)
-        }
+        Lifetime::Container(path) => Some(process::c_string(path.as_os_str().as_bytes()).map_err(failed)?),
         Lifetime::Connection => None,
     };
     let mode = if directory.is_some() { c"container" } else { c"ephemeral" };

@@ -198,7 +198,8 @@ impl Streams {
         let spool = io.spool;
         let poller = io.poller;
         let scratch = io.scratch();
-        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.outputs[at].pipe.inner, &mut *scratch));
+        let read =
+            rustix::io::retry_on_intr(|| rustix::io::read(&self.outputs[at].pipe.inner, &mut *scratch));
         match read {
             Ok(count @ 1..) => {
                 let bytes = &scratch[..count];
@@ -336,12 +337,8 @@ impl Streams {
         if self.shape.terminal.is_some()
             && let Some(output) = self.outputs.first()
         {
-            let size = rustix::termios::Winsize {
-                ws_row: size.rows,
-                ws_col: size.cols,
-                ws_xpixel: 0,
-                ws_ypixel: 0,
-            };
+            let size =
+                rustix::termios::Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
             let _ = rustix::termios::tcsetwinsize(&output.pipe.inner, size);
         }
     }
@@ -393,7 +390,9 @@ impl Streams {
                 client.ends_input();
             }
         }
-        self.input.take_if(|input| input.closing && input.pending.is_empty()).map(|i| i.pipe.release(io.poller));
+        self.input
+            .take_if(|input| input.closing && input.pending.is_empty())
+            .map(|i| i.pipe.release(io.poller));
         if let Some(input) = &mut self.input {
             let want = (!input.pending.is_empty()).then_some(EventFlags::OUT);
             let _ = input.pipe.watch(io.poller, want);

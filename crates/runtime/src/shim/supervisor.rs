@@ -268,11 +268,7 @@ impl StreamTable {
     }
 
     /// An owner's streams and what they work with.
-    pub(super) fn get<'a>(
-        &'a mut self,
-        owner: u32,
-        poller: &'a Poller,
-    ) -> Option<(&'a mut Streams, Io<'a>)> {
+    pub(super) fn get<'a>(&'a mut self, owner: u32, poller: &'a Poller) -> Option<(&'a mut Streams, Io<'a>)> {
         let streams = &mut self.entries.iter_mut().find(|entry| entry.0 == owner)?.1;
         let is_logged = self.logged == Some(owner);
         let spool = self.log.as_ref().filter(|_| is_logged).map(|log| &log.spool);

@@ -65,7 +65,8 @@ fn two_clients_see_the_same_and_one_may_vanish() {
 fn a_terminal_has_a_size_that_changes() {
     needs_root!();
     let mut shim = Shim::new();
-    let mut launch = with_terminal(shim.script("stty size; read line; stty size; tty=$(cat /proc/self/comm)"));
+    let mut launch =
+        with_terminal(shim.script("stty size; read line; stty size; tty=$(cat /proc/self/comm)"));
     let (mut ours, theirs, attach) = client(Framing::Raw);
     launch.attach.push(attach);
     shim.launch(launch, &fds(&[&theirs]));
@@ -83,7 +84,8 @@ fn a_terminal_has_a_size_that_changes() {
 fn a_terminal_interrupts() {
     needs_root!();
     let mut shim = Shim::new();
-    let mut launch = with_terminal(shim.script("trap 'exit 9' INT; echo ready; while :; do sleep 0.05; done"));
+    let mut launch =
+        with_terminal(shim.script("trap 'exit 9' INT; echo ready; while :; do sleep 0.05; done"));
     let (mut ours, theirs, attach) = client(Framing::Raw);
     launch.attach.push(attach);
     shim.launch(launch, &fds(&[&theirs]));

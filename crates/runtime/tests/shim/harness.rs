@@ -12,7 +12,7 @@ use gantry_model::container::RestartPolicy;
 use gantry_model::mount::RootMount;
 use gantry_runtime::shim::connection::Connection;
 use gantry_runtime::shim::protocol::{
-    Ack, Attach, Event, Exec, Framing, Frame, Hello, HelloRequest, Kill, Launch, Outcome, ProcessId, Record,
+    Ack, Attach, Event, Exec, Frame, Framing, Hello, HelloRequest, Kill, Launch, Outcome, ProcessId, Record,
     Refusal, Reply, Request, Shutdown, State, Stop, Streams, TerminalSize,
 };
 use gantry_runtime::shim::spawn::{Lifetime, reap, spawn};
@@ -68,12 +68,13 @@ impl Shim {
             std::fs::create_dir_all(home.path().join(name)).expect("made");
         }
         std::fs::copy(BUSYBOX, home.path().join("root/bin/busybox")).expect("copied");
-        for applet in
-            ["sh", "cat", "true", "sleep", "stty", "tail", "dd", "head", "kill", "id", "ps", "seq", "wc", "trap"]
-        {
+        for applet in [
+            "sh", "cat", "true", "sleep", "stty", "tail", "dd", "head", "kill", "id", "ps", "seq", "wc",
+            "trap",
+        ] {
             std::os::unix::fs::symlink("busybox", home.path().join("root/bin").join(applet)).expect("linked");
         }
-        let spawned = spawn(binary(), Lifetime::Container(&home.path().join("c"))).expect("a shim");
+        let spawned = spawn(&binary(), Lifetime::Container(&home.path().join("c"))).expect("a shim");
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut shim = Self {
             connection: Some(spawned.connection),
@@ -298,9 +299,10 @@ impl Drop for Shim {
     }
 }
 
-/// The program under test.
-pub(crate) fn binary() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_gantry-shim"))
+/// The program under test: the one just built, or another (an older one, a release build) that
+/// `GANTRY_TEST_SHIM` names.
+pub(crate) fn binary() -> PathBuf {
+    std::env::var_os("GANTRY_TEST_SHIM").unwrap_or_else(|| env!("CARGO_BIN_EXE_gantry-shim").into()).into()
 }
 
 /// A small specification: namespaces of its own, but the host's network.
