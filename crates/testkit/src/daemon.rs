@@ -1,0 +1,182 @@
+//! A daemon of our own for one test, that can be killed and started again; or the dockerd that
+//! the environment names.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    /// `None` for a dockerd that is not ours.
+    own: Option<Own>,
+    socket: PathBuf,
+}
+
+#[derive(Debug)]
+struct Own {
+    root: TempDir,
+    cgroup_parent: String,
+    flags: Vec<String>,
+    child: Mutex<Option<Child>>,
+}
+
+/// One of our programs: in `GANTRY_BIN_DIR`, else where Cargo put it beside this test.
+#[must_use]
+pub fn binary(name: &str) -> Option<PathBuf> {
+    let dir = match std::env::var_os("GANTRY_BIN_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        // target/<triple>/debug/deps/e2e-… → target/<triple>/debug
+        None => std::env::current_exe().ok()?.parent()?.parent()?.to_owned(),
+    };
+    Some(dir.join(name)).filter(|path| path.is_file())
+}
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+impl Daemon {
+    /// Starts a daemon with additional flags; says why not and gives `None` where this machine
+    /// cannot.
+    ///
+    /// # Panics
+    /// It starts and then ends, or does not answer.
+    #[must_use]
+    pub fn start(flags: &[&str]) -> Option<Self> {
+        if crate::against_dockerd() {
+            let socket = std::env::var_os("GANTRY_TEST_SOCKET")?;
+            return Some(Self { own: None, socket: socket.into() });
+        }
+        if !rustix::process::geteuid().is_root() {
+            crate::skip("not root: a daemon makes namespaces, mounts and control groups");
+            return None;
+        }
+        if binary("gantryd").is_none() {
+            crate::skip("gantryd was not built: cargo xtask e2e builds it, or set GANTRY_BIN_DIR");
+            return None;
+        }
+        let root =
+            tempfile::Builder::new().prefix("gantry-e2e-").tempdir_in("/tmp").expect("/tmp can be written");
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let own = Own {
+            cgroup_parent: format!("/gantry-e2e-{}-{number}", std::process::id()),
+            flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            child: Mutex::new(None),
+            root,
+        };
+        let socket = own.root.path().join("gantry.sock");
+        let daemon = Self { own: Some(own), socket };
+        daemon.start_again();
+        Some(daemon)
+    }
+
+    /// The address for `-H` and `DOCKER_HOST`.
+    #[must_use]
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    /// The socket's path.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The directory of its own that everything of it lies under.
+    #[must_use]
+    pub fn root(&self) -> Option<&Path> {
+        self.own.as_ref().map(|own| own.root.path())
+    }
+
+    /// Where its containers' control groups are.
+    #[must_use]
+    pub fn cgroup_parent(&self) -> Option<&str> {
+        self.own.as_ref().map(|own| own.cgroup_parent.as_str())
+    }
+
+    /// What it wrote to its own log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.root().and_then(|root| fs::read_to_string(root.join("daemon.log")).ok()).unwrap_or_default()
+    }
+
+    fn own(&self) -> &Own {
+        self.own.as_ref().expect("cases that kill the daemon run on one of their own only")
+    }
+
+    /// The daemon's process, if it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.own().child.lock().ok()?.as_ref().map(Child::id)
+    }
+
+    /// Starts it (again) and waits until it answers.
+    ///
+    /// # Panics
+    /// It ends, or does not answer within 30 seconds.
+    pub fn start_again(&self) {
+        let own = self.own();
+        let root = own.root.path();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(root.join("daemon.log"))
+            .expect("the root can be written");
+        let mut command = Command::new(binary("gantryd").expect("looked for before"));
+        command.arg("--data-root").arg(root.join("data")).arg("--exec-root").arg(root.join("run"));
+        command.arg("-p").arg(root.join("pid")).arg("-H").arg(self.host());
+        command.args(["--cgroup-parent", &own.cgroup_parent]).args(&own.flags);
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file can be shared")).stderr(log);
+        let mut child = command.spawn().expect("gantryd can be started");
+        let begun = Instant::now();
+        while !crate::http::pings(&self.socket) {
+            if let Some(status) = child.try_wait().expect("the child is ours") {
+                panic!("gantryd ended with {status}:\n{}", self.log());
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "gantryd does not answer:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        *own.child.lock().expect("no test panics while it holds this") = Some(child);
+    }
+
+    /// Kills it as no program can prevent.
+    pub fn kill(&self) {
+        if let Some(mut child) = self.own().child.lock().expect("no test panics while it holds this").take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Asks it to end and waits.
+    pub fn stop(&self) {
+        let Some(own) = &self.own else { return };
+        let Some(mut child) = own.child.lock().ok().and_then(|mut child| child.take()) else { return };
+        if let Ok(pid) = i32::try_from(child.id())
+            && let Some(pid) = rustix::process::Pid::from_raw(pid)
+        {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(20) {
+            if matches!(child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.stop();
+        if self.own.is_some() {
+            crate::leak::sweep(self);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What must not be left once all containers are gone: mounts, processes, links, nft elements,
+//! control groups, directories. The kernel is given some seconds, for its own teardown is not at once.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::Daemon;
+use crate::command::finish;
+
+/// How long the kernel and the daemon's background work may take.
+const PATIENCE_SECONDS: u64 = 20;
+
+/// Asserts that a daemon without containers has left nothing in the kernel and on the disk. A
+/// daemon that is not ours is not looked at.
+///
+/// # Panics
+/// Something is left.
+#[track_caller]
+pub fn check(daemon: &Daemon) {
+    if daemon.root().is_none() {
+        return;
+    }
+    let mut left = found(daemon);
+    let begun = std::time::Instant::now();
+    while !left.is_empty() && begun.elapsed().as_secs() < PATIENCE_SECONDS {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        left = found(daemon);
+    }
+    assert!(left.is_empty(), "left behind after the last container:\n{}\n{}", left.join("\n"), daemon.log());
+}
+
+/// Everything that is there although no container is, one line each.
+fn found(daemon: &Daemon) -> Vec<String> {
+    let Some(root) = daemon.root() else { return Vec::new() };
+    let mut left = Vec::new();
+    left.extend(mounts(root).into_iter().map(|mount| format!("mount {mount}")));
+    let own = daemon.pid();
+    let others = processes(root).into_iter().filter(|(pid, _)| Some(*pid) != own);
+    left.extend(others.map(|(pid, command)| format!("process {pid}: {command}")));
+    left.extend(cgroups(daemon).into_iter().map(|path| format!("cgroup {}", path.display())));
+    for directory in ["run/c", "data/containers", "data/snapshots", "data/trash", "data/builds"] {
+        left.extend(
+            entries(&root.join(directory)).into_iter().map(|name| format!("file {directory}/{name}")),
+        );
+    }
+    if let Some(tag) = tag(root) {
+        left.extend(endpoints(&tag).into_iter().map(|link| format!("link {link}")));
+        left.extend(elements(&tag).into_iter().map(|element| format!("nft element {element}")));
+    }
+    left
+}
+
+fn mounts(root: &Path) -> Vec<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let root = root.to_string_lossy();
+    table.lines().filter(|line| line.contains(&*root)).map(str::to_owned).collect()
+}
+
+/// Processes that hold something of this root: in their command line, or as working directory or
+/// root.
+pub(crate) fn processes(root: &Path) -> Vec<(u32, String)> {
+    let text = root.to_string_lossy().into_owned();
+    let mut all = Vec::new();
+    for name in entries(Path::new("/proc")) {
+        let Ok(pid) = name.parse::<u32>() else { continue };
+        if pid == std::process::id() {
+            continue;
+        }
+        let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+        let linked = ["cwd", "root"].iter().any(|link| {
+            fs::read_link(format!("/proc/{pid}/{link}")).is_ok_and(|target| target.starts_with(root))
+        });
+        let holds = || {
+            command.contains("gantry-shim")
+                && entries(Path::new(&format!("/proc/{pid}/fd"))).iter().any(|fd| {
+                    fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|target| target.starts_with(root))
+                })
+        };
+        // A test's own client programs name the socket in their environment, not here.
+        if command.contains(&text) || linked || holds() {
+            all.push((pid, command));
+        }
+    }
+    all
+}
+
+/// Control groups of containers, of any controller.
+fn cgroups(daemon: &Daemon) -> Vec<PathBuf> {
+    let Some(parent) = daemon.cgroup_parent() else { return Vec::new() };
+    let parent = parent.trim_start_matches('/');
+    let base = Path::new("/sys/fs/cgroup");
+    let mut places: Vec<PathBuf> = entries(base).into_iter().map(|name| base.join(name)).collect();
+    places.push(base.to_owned());
+    places
+        .into_iter()
+        .map(|place| place.join(parent))
+        .flat_map(|place| entries(&place).into_iter().map(move |name| place.join(name)).collect::<Vec<_>>())
+        .filter(|path| path.is_dir())
+        .collect()
+}
+
+fn entries(directory: &Path) -> Vec<String> {
+    let Ok(read) = fs::read_dir(directory) else { return Vec::new() };
+    read.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// The eight digits that all names of a daemon's links and tables have in common: those of the bridge
+/// whose alias they stand in. A daemon without a bridge has none.
+fn tag(root: &Path) -> Option<String> {
+    let bridge = fs::read_to_string(root.join("bridge")).ok()?;
+    bridge.strip_prefix("gt")?.strip_suffix("b0").map(str::to_owned)
+}
+
+/// Remembers the name of a daemon's bridge for the checks to come.
+pub fn remember_bridge(daemon: &Daemon, name: &str) {
+    if let Some(root) = daemon.root() {
+        let _ = fs::write(root.join("bridge"), name);
+    }
+}
+
+fn json(program: &str, args: &[&str]) -> Value {
+    if crate::command::in_path(program).is_none() {
+        return Value::Null;
+    }
+    let done = finish(Command::new(program).args(args));
+    serde_json::from_str(&done.stdout).unwrap_or(Value::Null)
+}
+
+/// Links of a daemon but its bridge.
+fn endpoints(tag: &str) -> Vec<String> {
+    let links = json("ip", &["-j", "link", "show"]);
+    let prefix = format!("gantry:{tag}:");
+    let mine = links.as_array().into_iter().flatten().filter(|link| {
+        let alias = link["ifalias"].as_str().unwrap_or("");
+        alias.starts_with(&prefix) && link["ifname"].as_str() != Some(&format!("gt{tag}b0"))
+    });
+    mine.map(|link| link["ifname"].as_str().unwrap_or("?").to_owned()).collect()
+}
+
+/// Elements of a daemon's maps and sets of published ports. Maps of bridges keep theirs while the
+/// bridge is there, so only those that hold a port number count.
+fn elements(tag: &str) -> Vec<String> {
+    let table = json("nft", &["-j", "list", "table", "inet", &format!("gantry-{tag}")]);
+    let mut all = Vec::new();
+    for item in table["nftables"].as_array().into_iter().flatten() {
+        for kind in ["map", "set"] {
+            let object = &item[kind];
+            let typed = object["type"].to_string() + &object["map"].to_string();
+            if !typed.contains("inet_service") {
+                continue;
+            }
+            for element in object["elem"].as_array().into_iter().flatten() {
+                all.push(format!("{}: {element}", object["name"].as_str().unwrap_or("?")));
+            }
+        }
+    }
+    all
+}
+
+/// Removes what a failed test left, so that the next one finds the machine as it was.
+pub(crate) fn sweep(daemon: &Daemon) {
+    let Some(root) = daemon.root() else { return };
+    for (pid, _) in processes(root) {
+        let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+    let mounted: BTreeSet<String> =
+        mounts(root).iter().filter_map(|line| line.split(' ').nth(4).map(str::to_owned)).collect();
+    for path in mounted.iter().rev() {
+        let _ = rustix::mount::unmount(path.as_str(), rustix::mount::UnmountFlags::DETACH);
+    }
+    if let Some(tag) = tag(root) {
+        for link in endpoints(&tag).into_iter().chain([format!("gt{tag}b0")]) {
+            let _ = Command::new("ip").args(["link", "delete", &link]).output();
+        }
+        let _ = Command::new("nft").args(["delete", "table", "inet", &format!("gantry-{tag}")]).output();
+    }
+    for path in cgroups(daemon) {
+        for pid in fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default().lines() {
+            let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw);
+            if let Some(pid) = pid {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+    crate::leak::remove_cgroups(daemon);
+}
+
+/// Removes the (by now empty) control groups, again and again while the kernel still empties them.
+fn remove_cgroups(daemon: &Daemon) {
+    let Some(parent) = daemon.cgroup_parent() else { return };
+    for _ in 0..50 {
+        let left = cgroups(daemon);
+        for path in &left {
+            let _ = fs::remove_dir(path);
+        }
+        if left.is_empty() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let base = Path::new("/sys/fs/cgroup");
+    for name in entries(base) {
+        let _ = fs::remove_dir(base.join(name).join(parent.trim_start_matches('/')));
+    }
+}

@@ -1,0 +1,9 @@
+//! End-to-end tests: a real daemon, driven by the stock `docker` CLI and by `gantry`.
+
+mod build;
+mod images;
+mod lifecycle;
+mod network;
+mod run;
+mod survival;
+mod tty;
