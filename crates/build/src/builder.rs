@@ -172,6 +172,12 @@ impl Builder {
     }
 }
 
+/// The daemon shares one between its blocking threads.
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    shared::<Builder>();
+};
+
 /// Makes the directory, and removes everything in it but the cache's database.
 fn sweep_directory(directory: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;

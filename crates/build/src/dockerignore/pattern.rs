@@ -74,7 +74,7 @@ impl Pattern {
             });
             // Docker reads `a**b` as `a`, anything, `b`.
             if tokens.last() == Some(&Token::Directories)
-                && rest.first().is_some()
+                && !rest.is_empty()
                 && !ended_by_slash(pattern, rest)
             {
                 *tokens.last_mut().expect("just pushed") = Token::Everything;

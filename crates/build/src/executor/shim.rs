@@ -258,7 +258,7 @@ impl Handle for Step {
             .and_then(|()| connection.request(LAUNCH_ID, Request::Launch(Box::new(launch)), &descriptors))
             .map_err(|error| internal("asking a step's shim failed", error))?;
         drop(pipe.1);
-        let result = Watch { connection, output: Some(pipe.0), frames: Vec::new() }.to_end(output, cancel);
+        let result = Watch { connection, output: Some(pipe.0), frames: Vec::new() }.until_end(output, cancel);
         if result.is_err()
             && let Some(parts) = self.parts.take()
         {
@@ -279,7 +279,7 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    fn to_end(
+    fn until_end(
         mut self,
         output: &mut dyn FnMut(LogStream, &[u8]),
         cancel: &Cancel,

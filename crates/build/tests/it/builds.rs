@@ -97,7 +97,7 @@ fn copies_have_the_owner_mode_and_time_that_they_should() {
     check("COPY ru?.sh r", &["r 755 0:0 1 1000000"]);
     check(
         "COPY <<one <<two /h/\n1 $PATH\none\n2\ntwo",
-        &["h/ 755 0:0 0 1000000", "h/one 644 0:0 64 1000000", "h/two 644 0:0 2 1000000"],
+        &["h/ 755 0:0 0 1000000", "h/one 644 0:0 63 1000000", "h/two 644 0:0 2 1000000"],
     );
     check("WORKDIR /w/x", &["w/ 755 0:0 0 1000000", "w/x/ 755 0:0 0 1000000"]);
 }

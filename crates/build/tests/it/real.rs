@@ -2,7 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::harness::{Entry, Outcome, Site, file, program, tar, unprivileged};
 use gantry_build::executor::{
@@ -23,7 +24,30 @@ const APPLETS: [&str; 14] = [
     "hostname",
 ];
 
-fn site() -> Option<(Site, tempfile::TempDir)> {
+/// What the tests' steps have besides their store; taken away at the end.
+struct Surroundings {
+    cgroup: String,
+    _run: tempfile::TempDir,
+}
+
+impl Drop for Surroundings {
+    /// Removes the cgroup above the steps' own, which the last shims to end are still leaving.
+    fn drop(&mut self) {
+        let Ok(hierarchies) = std::fs::read_dir("/sys/fs/cgroup") else { return };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        for hierarchy in hierarchies.flatten() {
+            let path = hierarchy.path().join(&self.cgroup);
+            while path.is_dir() && std::fs::remove_dir(&path).is_err() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+}
+
+/// Each test has a cgroup of its own.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+fn site() -> Option<(Site, Surroundings)> {
     if unprivileged("real builds") {
         return None;
     }
@@ -37,10 +61,12 @@ fn site() -> Option<(Site, tempfile::TempDir)> {
         return None;
     };
     let run = tempfile::Builder::new().prefix("gantry-build-run-").tempdir().expect("a directory");
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let cgroup = format!("gantry-build-test-{}-{number}", std::process::id());
     let places = Places {
         shim_binary: shim,
         run_directory: run.path().to_owned(),
-        cgroup_parent: format!("/gantry-build-test-{}", std::process::id()),
+        cgroup_parent: format!("/{cgroup}"),
     };
     let executor = ShimExecutor::new(ShimExecutorOptions { places, network: Arc::new(NoNetwork) });
     let site = Site::with(Arc::new(executor), Arc::default());
@@ -53,7 +79,7 @@ fn site() -> Option<(Site, tempfile::TempDir)> {
         APPLETS.map(|applet| Entry::Link(Box::leak(format!("bin/{applet}").into_boxed_str()), "busybox")),
     );
     site.import("busybox", &tar(&entries, 7));
-    Some((site, run))
+    Some((site, Surroundings { cgroup, _run: run }))
 }
 
 fn options() -> BuildOptions {
