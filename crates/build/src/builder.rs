@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gantry_model::id::to_hex;
-use gantry_model::{Digest, ErrorKind};
+use gantry_model::{Digest, ErrorKind, Reference};
 use gantry_store::image::{ImageError, NewImage};
 use gantry_store::{Lease, Store};
 use parking_lot::RwLock;
@@ -100,6 +100,7 @@ impl Builder {
         cancel: &Cancel,
     ) -> Result<BuiltImage, BuildError> {
         let BuildRequest { context, dockerfile, tags, options } = request;
+        let tags: Vec<Reference> = tags.into_iter().map(Reference::or_latest).collect();
         let name = format!("{SNAPSHOT_PREFIX}{}", random_name()?);
         let context = match context {
             ContextSource::Tar(input) => {

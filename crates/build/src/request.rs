@@ -11,7 +11,7 @@ pub struct BuildRequest {
     pub context: ContextSource,
     /// The Dockerfile's path in the context; empty means `Dockerfile` (then `dockerfile`).
     pub dockerfile: String,
-    /// The names that the image gets when the build succeeds; each has a tag.
+    /// The names that the image gets when the build succeeds; without a tag, `latest`.
     pub tags: Vec<Reference>,
     /// Everything that changes what is built.
     pub options: BuildOptions,
