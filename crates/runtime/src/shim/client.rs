@@ -131,7 +131,13 @@ impl Client {
                 Err(_) => return self.vanish(),
             }
         }
-        self.backlog = Backlog::default();
+        self.backlog.bytes.clear();
+        self.backlog.sent = 0;
+    }
+
+    /// Gives unused room back.
+    pub(super) fn shrink(&mut self) {
+        self.backlog.bytes.shrink_to_fit();
     }
 
     /// Reads what it typed. `Ok(0)` is its end of input; `WouldBlock` that there is nothing now.

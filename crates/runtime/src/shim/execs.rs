@@ -100,11 +100,6 @@ impl Supervisor {
         };
         let (streams, stdio) = Streams::new(owner, shape).map_err(failed)?;
         self.table.insert(owner, streams, IsLogged::No);
-        if let (Some(attach), Some(client)) = (&exec.attach, client)
-            && let Some((streams, mut io)) = self.table.get(owner, &self.poller)
-        {
-            streams.attach(client, attach, &mut io).map_err(failed)?;
-        }
         let seccomp = self.container_seccomp()?;
         let annotations = self.exec_annotations(exec);
         let Some(target) = self.container.process() else {
@@ -125,6 +120,12 @@ impl Supervisor {
             && let Some(streams) = self.table.streams(owner)
         {
             streams.set_terminal(master).map_err(failed)?;
+        }
+        // Not before: of an exec that fails, the client is the daemon's to tell why.
+        if let (Some(attach), Some(client)) = (&exec.attach, client)
+            && let Some((streams, mut io)) = self.table.get(owner, &self.poller)
+        {
+            streams.attach(client, attach, &mut io).map_err(failed)?;
         }
         self.watch_process(&process, Token::Exec(owner)).map_err(failed)?;
         let id = process_id(&process);

@@ -50,7 +50,7 @@ pub enum SpawnError {
     Connection(#[from] ConnectionError),
 }
 
-/// Starts the program `binary` (`gantry-shim`) connected to the caller, in a session of its own, with
+/// Starts the program `binary` (the absolute path of `gantry-shim`) connected to the caller, in a session of its own, with
 /// an empty environment, `/dev/null` as standard streams and no other descriptor than the
 /// connection. It stays in the caller's cgroups. Costs about a quarter of a millisecond; the new
 /// process needs no further attention before the first request, which may be sent at once.

@@ -237,7 +237,9 @@ impl Streams {
                 }
             }
         }
-        (input.pending, input.sent) = (Vec::new(), 0);
+        // The room is kept while input flows, and given back when it is quiet.
+        input.pending.clear();
+        input.sent = 0;
     }
 
     /// A client can be read, written, or is gone.
@@ -316,10 +318,21 @@ impl Streams {
         self.write_input(&bytes);
     }
 
-    fn write_input(&mut self, bytes: &[u8]) {
+    fn write_input(&mut self, mut bytes: &[u8]) {
         let Some(input) = &mut self.input else { return };
+        while input.pending.is_empty() && !bytes.is_empty() {
+            match rustix::io::write(&input.pipe.inner, bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => break,
+                // It has closed its standard input.
+                Err(_) => {
+                    input.closing = true;
+                    return;
+                }
+            }
+        }
         input.pending.extend_from_slice(bytes);
-        self.on_input();
     }
 
     /// Closes the input, after what is pending.
@@ -340,6 +353,16 @@ impl Streams {
             let size =
                 rustix::termios::Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
             let _ = rustix::termios::tcsetwinsize(&output.pipe.inner, size);
+        }
+    }
+
+    /// Gives unused room back.
+    pub(super) fn shrink(&mut self) {
+        if let Some(input) = &mut self.input {
+            input.pending.shrink_to_fit();
+        }
+        for client in &mut self.clients {
+            client.shrink();
         }
     }
 

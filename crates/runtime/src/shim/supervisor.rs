@@ -214,6 +214,9 @@ impl Supervisor {
     fn be_quiet(&mut self) {
         self.container.store_launch();
         self.table.scratch = Vec::new();
+        for (_, streams) in &mut self.table.entries {
+            streams.shrink();
+        }
         memory::trim_heap();
     }
 
