@@ -2,7 +2,8 @@
 //! some process has is an error before anything starts. They are never read; the kernel translates addresses
 //! before a socket is looked for. All binds of host addresses go through here.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -10,6 +11,8 @@ use gantry_model::ErrorKind;
 use gantry_model::container::Protocol;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+
+use crate::{Host, ports};
 
 /// Which host ports would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,9 +118,9 @@ pub fn bind(address: IpAddr, port: u16, protocol: Protocol) -> Result<OwnedFd, B
     hold(SocketAddr::new(address, port), protocol).map_err(|errno| {
         let protocol = protocol.as_str();
         if errno == Errno::ADDRINUSE {
-            BindError::InUse { address, port, protocol }
+            BindError::InUse { address, port, protocol, target: String::new() }
         } else {
-            BindError::Refused { address, port, protocol, source: errno.into() }
+            BindError::Refused { address, port, protocol, target: String::new(), source: errno.into() }
         }
     })
 }
@@ -157,13 +160,13 @@ pub fn has_ipv6() -> bool {
 }
 
 /// Why a port could not be held. `Display` is Docker's inner part, such as
-/// `failed to bind host port 0.0.0.0:80/tcp: address already in use`; the engine puts
+/// `failed to bind host port for 0.0.0.0:80:172.17.0.2:80/tcp: address already in use`; the engine puts
 /// `failed to set up container networking: driver failed programming external connectivity on endpoint NAME
-/// (ID): ` before it.
+/// (ID): ` before it, and asks for [`BindError::explain`], which adds what only it knows.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Some process has it.
-    #[error("failed to bind host port {address}:{port}/{protocol}: address already in use")]
+    #[error("failed to bind host port for {address}:{port}{target}/{protocol}: address already in use")]
     InUse {
         /// The host's address.
         address: IpAddr,
@@ -171,12 +174,22 @@ pub enum BindError {
         port: u16,
         /// `tcp`, `udp` or `sctp`.
         protocol: &'static str,
+        /// A colon and the container's address and port; empty before [`BindError::explain`].
+        target: String,
+    },
+    /// It is published to another container of this daemon. Docker's words.
+    #[error("Bind for {address}:{port} failed: port is already allocated")]
+    Allocated {
+        /// The host's address.
+        address: IpAddr,
+        /// The port.
+        port: u16,
     },
     /// No port of the range is free.
     #[error("all ports are allocated")]
     Exhausted,
     /// The kernel refused for another reason: not an address of this host, no such protocol.
-    #[error("failed to bind host port {address}:{port}/{protocol}: {source}")]
+    #[error("failed to bind host port for {address}:{port}{target}/{protocol}: {}", words(source))]
     Refused {
         /// The host's address.
         address: IpAddr,
@@ -184,15 +197,44 @@ pub enum BindError {
         port: u16,
         /// `tcp`, `udp` or `sctp`.
         protocol: &'static str,
+        /// As in [`BindError::InUse`].
+        target: String,
         /// What the kernel said.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
 impl BindError {
+    /// Tells apart whether another container of ours has the port, and names the container's end, as Docker does.
+    #[must_use]
+    pub fn explain(self, host: &Host, to: SocketAddrV4) -> Self {
+        let target = format!(":{to}");
+        match self {
+            Self::InUse { address, port, .. } if ports::is_published(host, address, port) => {
+                Self::Allocated { address, port }
+            }
+            Self::InUse { address, port, protocol, .. } => Self::InUse { address, port, protocol, target },
+            Self::Refused { address, port, protocol, source, .. } => {
+                Self::Refused { address, port, protocol, target, source }
+            }
+            other => other,
+        }
+    }
+
     /// What sort of failure this is. Docker answers all of them with 500.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Internal
+    }
+}
+
+/// Go's words for an error number, which Docker passes on and clients look for.
+fn words(error: &io::Error) -> String {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::ADDRNOTAVAIL) => "cannot assign requested address".into(),
+        Some(Errno::ACCESS) => "permission denied".into(),
+        Some(Errno::AFNOSUPPORT) => "address family not supported by protocol".into(),
+        Some(Errno::PROTONOSUPPORT) => "protocol not supported".into(),
+        _ => error.to_string(),
     }
 }

@@ -1,8 +1,10 @@
 //! Endpoints: a network namespace's link to a bridge.
 
+use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt as _;
 
 use gantry_model::ErrorKind;
 use gantry_sys::netlink;
@@ -70,8 +72,9 @@ pub struct Endpoint {
 pub fn attach(host: &Host, spec: &EndpointSpec<'_>) -> Result<Endpoint, AttachError> {
     let name = || spec.port.name.to_owned();
     let mut inside =
-        open_inside(spec.namespace).map_err(|source| AttachError::Namespace { name: name(), source })?;
-    let result = attach_with(host, spec, &mut inside);
+        Inside::open(spec.namespace).map_err(|source| AttachError::Namespace { name: name(), source })?;
+    let result = attach_with(host, spec, &mut inside.route);
+    inside.restore();
     if let Err(AttachError::Kernel { .. }) = result {
         let _ = detach(host, spec.port.name);
     }
@@ -133,23 +136,51 @@ fn plug_in(host: &Host, route: &mut Route, spec: &EndpointSpec<'_>) -> Result<u3
     route.index_of(spec.port.name)
 }
 
-/// A socket in the namespace, opened by a thread that enters it and ends: this thread, which may belong to a
-/// pool, never leaves the host's. New links there are to be without IPv6, which the thread sets too, before there
-/// are any.
-fn open_inside(namespace: BorrowedFd<'_>) -> io::Result<Route> {
-    const STACK_BYTES: usize = 64 * 1024;
-    let inside = move || {
-        gantry_sys::ns::enter(namespace, Kinds::NET).map_err(io::Error::from_raw_os_error)?;
-        match std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1") {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+/// What reaches into the namespace from outside.
+struct Inside {
+    route: Route,
+    /// Whether links that are made there have IPv6, where that was changed from yes to no.
+    new_links_ipv6: Option<File>,
+}
+
+impl Inside {
+    /// Opens it by a thread that enters the namespace and ends: this thread, which may belong to a pool,
+    /// never leaves the host's. Until [`Inside::restore`], links made there are without IPv6, so that ours is
+    /// from its first moment.
+    fn open(namespace: BorrowedFd<'_>) -> io::Result<Self> {
+        const STACK_BYTES: usize = 64 * 1024;
+        let inside = move || {
+            gantry_sys::ns::enter(namespace, Kinds::NET).map_err(io::Error::from_raw_os_error)?;
+            Ok(Self { new_links_ipv6: without_ipv6()?, route: Route::open()? })
+        };
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, inside)?;
+            thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
+        })
+    }
+
+    /// Lets links that the container makes itself have IPv6 again, as under Docker.
+    fn restore(&self) {
+        if let Some(setting) = &self.new_links_ipv6 {
+            let _ = setting.write_at(b"0\n", 0);
         }
-        Route::open()
+    }
+}
+
+fn without_ipv6() -> io::Result<Option<File>> {
+    let path = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
+    let setting = match File::options().read(true).write(true).open(path) {
+        // The kernel has no IPv6.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result?,
     };
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, inside)?;
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
-    })
+    let mut now = [0; 2];
+    setting.read_at(&mut now, 0)?;
+    if now[0] == b'1' {
+        return Ok(None);
+    }
+    setting.write_at(b"1\n", 0)?;
+    Ok(Some(setting))
 }
 
 fn route<T>(

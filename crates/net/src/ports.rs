@@ -2,7 +2,7 @@
 //! and the ten-thousandth.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use gantry_model::ErrorKind;
 use gantry_model::container::Protocol;
@@ -132,6 +132,20 @@ pub fn unpublish(host: &Host, publications: &[Publication]) -> Result<(), Publis
 pub fn list(host: &Host) -> Result<Vec<Publication>, PublishError> {
     let all = read(&mut host.table()).map_err(|source| failed(host, "listing", &[], source))?;
     Ok(all.into_iter().map(|(publication, ..)| publication).collect())
+}
+
+/// Whether this port of this address, or of every address, is published by any protocol. Where the kernel does
+/// not say, it is not.
+#[must_use]
+pub(crate) fn is_published(host: &Host, address: IpAddr, port: u16) -> bool {
+    let mut table = host.table();
+    let target = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+    [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().any(|protocol| {
+        [address, Ipv4Addr::UNSPECIFIED.into()].into_iter().any(|address| {
+            let element = Publication { address, port, protocol, target }.map();
+            element.is_some_and(|(map, key)| matches!(table.get(map, &key), Ok(Some(_))))
+        })
+    })
 }
 
 /// What [`reconcile`] changed.

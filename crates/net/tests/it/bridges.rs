@@ -14,17 +14,18 @@ use crate::lab::{GATEWAY, HOST, OUTSIDE, Space, bridge_spec, in_lab};
 fn an_endpoint_is_complete_and_goes_with_its_namespace() {
     in_lab(|lab| {
         let container = lab.container(2);
-        let (link, mac, ipv6) = container.space.run(|| {
+        let (link, addresses, ipv6) = container.space.run(|| {
             let mut route = Route::open().expect("netlink is there");
             let link = route.link("eth0").expect("a list").expect("eth0 is there");
             let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).ok();
-            // A namespace has its own /sys only if mounted so; the address is in the neighbours' view below.
-            (link, route.addresses(0).expect("a list"), read("/proc/sys/net/ipv6/conf/eth0/disable_ipv6"))
+            let ipv6 = ["eth0", "default", "lo"]
+                .map(|name| read(&format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6")));
+            (link, route.addresses(0).expect("a list"), ipv6)
         });
         assert!(link.up && link.kind == "veth");
-        assert!(mac.contains(&(container.address, 16)), "{mac:?}");
+        assert!(addresses.contains(&(container.address, 16)), "{addresses:?}");
         if std::path::Path::new("/proc/thread-self/net/if_inet6").exists() {
-            assert_eq!(ipv6.as_deref(), Some("1"));
+            assert_eq!(ipv6.map(|value| value.expect("readable")), ["1", "0", "0"], "as under Docker");
         }
         let mut route = Route::open().expect("netlink is there");
         let outer = route.link(&container.link).expect("a list").expect("the host's end is there");

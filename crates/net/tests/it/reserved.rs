@@ -1,9 +1,10 @@
 //! The sockets that hold ports.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 
 use gantry_model::container::Protocol::{Tcp, Udp};
 use gantry_net::bind::{self, BindError, PortAllocator, PortChoice};
+use gantry_net::ports::{self, Publication};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::lab::{HOST, in_lab};
@@ -12,18 +13,28 @@ const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 #[test]
 fn a_port_that_any_process_has_is_refused_in_dockers_words() {
-    in_lab(|_| {
+    in_lab(|lab| {
+        let to = SocketAddrV4::new(Ipv4Addr::new(172, 17, 0, 2), 80);
         let listener = TcpListener::bind("127.0.0.1:8080").expect("free");
-        let error = bind::bind(ANY, 8080, Tcp).expect_err("127.0.0.1:8080 is taken");
-        assert!(matches!(error, BindError::InUse { .. }), "{error:?}");
-        assert!(error.to_string().contains("0.0.0.0:8080/tcp: address already in use"), "{error}");
+        let error = bind::bind(ANY, 8080, Tcp).expect_err("127.0.0.1:8080 is taken").explain(&lab.host, to);
+        assert_eq!(
+            error.to_string(),
+            "failed to bind host port for 0.0.0.0:8080:172.17.0.2:80/tcp: address already in use"
+        );
         bind::bind(HOST.into(), 8080, Tcp).expect("another address is free");
         bind::bind(ANY, 8080, Udp).expect("another protocol is free");
         drop(listener);
         let _held = bind::bind(ANY, 8080, Tcp).expect("free by now");
-        let error =
-            bind::bind(Ipv4Addr::new(198, 51, 100, 1).into(), 80, Tcp).expect_err("not an address of ours");
-        assert!(matches!(error, BindError::Refused { .. }), "{error:?}");
+        let published = Publication { address: ANY, port: 8080, protocol: Tcp, target: to };
+        ports::publish(&lab.host, &[published]).expect("published");
+        let error = bind::bind(ANY, 8080, Tcp).expect_err("ours").explain(&lab.host, to);
+        assert_eq!(error.to_string(), "Bind for 0.0.0.0:8080 failed: port is already allocated");
+        let foreign = Ipv4Addr::new(198, 51, 100, 1).into();
+        let error = bind::bind(foreign, 80, Tcp).expect_err("not an address of ours").explain(&lab.host, to);
+        assert_eq!(
+            error.to_string(),
+            "failed to bind host port for 198.51.100.1:80:172.17.0.2:80/tcp: cannot assign requested address"
+        );
     });
 }
 
