@@ -213,7 +213,7 @@ mod tests {
     fn only_the_given_descriptors_arrive_in_order() {
         let (mut reader, writer) = io::pipe().expect("a pipe");
         let null = std::fs::File::open("/dev/null").expect("null");
-        let child = run(c"echo $A $PWD >&4; ls /proc/$$/fd >&4; true", &[null.as_fd(), writer.as_fd()])
+        let child = run(c"exec >&4; echo $A $PWD; ls /proc/$$/fd; true", &[null.as_fd(), writer.as_fd()])
             .expect("started");
         drop(writer);
         let mut text = String::new();

@@ -284,8 +284,12 @@ impl Drop for Shim {
                 println!("the shim panicked: {text}");
             }
             let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
-            for path in self.cgroups() {
-                let _ = std::fs::remove_dir(path);
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while !self.cgroups().is_empty() && Instant::now() < deadline {
+                for path in self.cgroups() {
+                    let _ = std::fs::remove_dir(path);
+                }
+                std::thread::sleep(Duration::from_millis(10));
             }
             return;
         }
