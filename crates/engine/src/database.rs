@@ -94,14 +94,6 @@ impl From<rusqlite::Error> for LedgerError {
 }
 
 impl LedgerError {
-    /// Whether a UNIQUE or PRIMARY KEY constraint refused it.
-    pub(crate) fn is_taken(&self) -> bool {
-        self.extended_code().is_some_and(|code| {
-            code == rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE
-                || code == rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY
-        })
-    }
-
     /// Whether something still refers to what was to go.
     pub(crate) fn is_referred_to(&self) -> bool {
         self.extended_code().is_some_and(|code| {

@@ -83,7 +83,7 @@ pub(crate) struct Row {
 /// Inserts a row.
 ///
 /// # Errors
-/// [`LedgerError`]; `is_taken` where the name is.
+/// [`LedgerError`].
 pub(crate) fn insert(
     transaction: &Transaction<'_>,
     record: &Record,
@@ -125,7 +125,7 @@ pub(crate) fn update_state(
 /// Writes a record after rename or update.
 ///
 /// # Errors
-/// [`LedgerError`]; `is_taken` where the name is.
+/// [`LedgerError`].
 pub(crate) fn update_record(transaction: &Transaction<'_>, record: &Record) -> Result<(), LedgerError> {
     transaction.prepare_cached("UPDATE containers SET name = ?2, record = ?3 WHERE id = ?1")?.execute((
         record.id.as_str(),

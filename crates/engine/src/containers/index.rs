@@ -89,11 +89,6 @@ impl Index {
         Ok(Arc::clone(entry))
     }
 
-    /// The entry with exactly this id.
-    pub(crate) fn get(&self, id: &ContainerId) -> Option<Arc<Entry>> {
-        self.tables.read().by_id.get(id).cloned()
-    }
-
     /// All entries, in the order of their ids.
     pub(crate) fn all(&self) -> Vec<Arc<Entry>> {
         self.tables.read().by_id.values().cloned().collect()

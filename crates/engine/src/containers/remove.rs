@@ -106,10 +106,10 @@ impl Task {
         self.known.network = Arc::new(self.core.sandboxes.detached(&self.known.record));
         match settled.removed {
             // Asked for after the thread had begun.
-            None if self.callers.removal.is_some() => return self.settle_things(),
+            None if self.callers.removal.is_some() => self.settle_things(),
             None => {
                 self.show();
-                return self.enter(Phase::Idle);
+                self.enter(Phase::Idle);
             }
             Some(result) => self.on_removed(result),
         }

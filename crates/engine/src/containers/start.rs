@@ -199,12 +199,6 @@ struct Failure {
     shim: Option<(Connection, OwnedFd)>,
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self { error, recorded: None, shim: None }
-    }
-}
-
 impl Start {
     fn run(&self) -> Result<Begun, Error> {
         self.steps().map_err(|failure| {
@@ -213,10 +207,12 @@ impl Start {
         })
     }
 
-    fn steps(&self) -> Result<Begun, Failure> {
-        let joined = self.joined()?;
-        let (network, sockets) = self.record_sandbox(&joined)?;
-        let recorded = |error: Error| Failure { error, recorded: Some(network.clone()), shim: None };
+    fn steps(&self) -> Result<Begun, Box<Failure>> {
+        let early = |error| Box::new(Failure { error, recorded: None, shim: None });
+        let joined = self.joined().map_err(early)?;
+        let (network, sockets) = self.record_sandbox(&joined).map_err(early)?;
+        let recorded =
+            |error: Error| Box::new(Failure { error, recorded: Some(network.clone()), shim: None });
         let directory = self.shim_directory().map_err(recorded)?;
         let spawned = spawn::spawn(&self.core.host.shim, Lifetime::Container(&directory))
             .map_err(|error| recorded(Error::Internal(crate::chain(&error))))?;
@@ -224,7 +220,8 @@ impl Start {
         match self.launch(&mut connection, &joined, &network, &sockets) {
             Ok(()) => Ok(Begun { connection, pidfd: spawned.pidfd, network }),
             Err(error) => {
-                Err(Failure { error, recorded: Some(network), shim: Some((connection, spawned.pidfd)) })
+                let shim = Some((connection, spawned.pidfd));
+                Err(Box::new(Failure { error, recorded: Some(network), shim }))
             }
         }
     }

@@ -13,9 +13,8 @@ use crate::{World, world::eventually};
 
 /// A web server of one page.
 pub(crate) fn server(text: &str) -> CreateRequest {
-    let mut request = World::shell(&format!(
-        "mkdir /www; echo {text} > /www/index.html; exec httpd -f -p 80 -h /www"
-    ));
+    let mut request =
+        World::shell(&format!("mkdir /www; echo {text} > /www/index.html; exec httpd -f -p 80 -h /www"));
     request.config.exposed_ports = vec![Port { number: 80, protocol: Protocol::Tcp }];
     request.host.publish_all = true;
     request

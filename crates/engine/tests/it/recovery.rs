@@ -17,7 +17,8 @@ fn what_happened_without_an_engine_is_known_afterwards() {
     let (web, brief, gone, again) = world.block_on(async {
         let web = containers.create(server("up")).await.expect("created").id.to_string();
         containers.start(&web).await.expect("started");
-        let brief = containers.create(World::shell("sleep 0.5; exit 6")).await.expect("created").id.to_string();
+        let brief =
+            containers.create(World::shell("sleep 0.5; exit 6")).await.expect("created").id.to_string();
         containers.start(&brief).await.expect("started");
         let mut request = World::shell("sleep 0.5");
         request.host.auto_remove = true;
@@ -98,7 +99,8 @@ fn after_removal_nothing_is_left() {
     assert!(!mounts().contains(&root), "running containers add no mount to the host's");
     world.remove_all();
     assert!(!mounts().contains(&root));
-    let host = gantry_net::Host::open(gantry_net::Identity::from_exec_root(&world.exec_root())).expect("netlink");
+    let host =
+        gantry_net::Host::open(gantry_net::Identity::from_exec_root(&world.exec_root())).expect("netlink");
     eventually("links and ports are gone", || {
         owned::list(&host).expect("a list").iter().all(|thing| match thing {
             Owned::Endpoint { .. } => false,

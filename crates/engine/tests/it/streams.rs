@@ -24,7 +24,11 @@ fn split(mut framed: &[u8]) -> (String, String) {
     while let Some((header, rest)) = framed.split_at_checked(8) {
         let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]) as usize;
         let (bytes, rest) = rest.split_at(length.min(rest.len()));
-        if header[0] == 2 { err.extend(bytes) } else { out.extend(bytes) };
+        if header[0] == 2 {
+            err.extend(bytes)
+        } else {
+            out.extend(bytes)
+        };
         framed = rest;
     }
     (String::from_utf8_lossy(&out).into_owned(), String::from_utf8_lossy(&err).into_owned())
@@ -96,7 +100,10 @@ fn execs_run_report_and_fail_as_dockers_do() {
     }
     let quiet = world.block_on(async {
         let quiet = containers.exec_create(&id, exec(&["sleep", "30"])).await.expect("noted").to_string();
-        containers.exec_detached(&quiet, ExecStartOptions { detach: true, ..Default::default() }).await.expect("runs");
+        containers
+            .exec_detached(&quiet, ExecStartOptions { detach: true, ..Default::default() })
+            .await
+            .expect("runs");
         quiet
     });
     assert!(containers.exec_inspect(&quiet).expect("there").running);

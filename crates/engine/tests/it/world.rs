@@ -113,7 +113,9 @@ impl World {
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         let patience = Duration::from_secs(60);
         let runtime = self.runtime.as_ref().expect("it was started");
-        runtime.block_on(async { tokio::time::timeout(patience, future).await.expect("an answer within a minute") })
+        runtime.block_on(async {
+            tokio::time::timeout(patience, future).await.expect("an answer within a minute")
+        })
     }
 
     /// A request for a container of the image that runs a shell command.
@@ -177,7 +179,9 @@ fn busybox() -> Vec<u8> {
         header.set_size(0);
         archive.append_data(&mut header, path, &[][..]).expect("memory");
     };
-    for (path, mode) in [("bin/", 0o755), ("etc/", 0o755), ("tmp/", 0o1777), ("root/", 0o700), ("data/", 0o755)] {
+    for (path, mode) in
+        [("bin/", 0o755), ("etc/", 0o755), ("tmp/", 0o1777), ("root/", 0o700), ("data/", 0o755)]
+    {
         directory(path, mode);
     }
     let mut file = |path: &str, mode: u32, bytes: &[u8]| {

@@ -17,7 +17,7 @@ const SHM_BYTES: u64 = 64 << 20;
 /// # Errors
 /// None yet; a mount that cannot be made is the runtime's to refuse.
 pub(super) fn mounts(record: &Record, facts: &Facts<'_>) -> Result<Vec<Mount>, Error> {
-    let mut own: Vec<Mount> = record.mounts.iter().map(|point| of_point(point)).collect();
+    let mut own: Vec<Mount> = record.mounts.iter().map(of_point).collect();
     let taken = |destination: &Path| record.mounts.iter().any(|point| point.destination == destination);
     let dev_is_taken = taken(Path::new("/dev"));
     let mut all: Vec<Mount> = defaults(record, facts)
