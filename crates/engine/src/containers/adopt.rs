@@ -2,14 +2,22 @@
 //! restart policy wants is started.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use gantry_model::container::{Desired, RestartPolicy, Status};
 use gantry_runtime::shim::connection::Connection;
+use gantry_runtime::shim::protocol;
 
 use super::core::{Core, Row};
 use super::task::{Known, Phase, Spawned, Task, protocol_records};
 use super::{Error, RemoveOptions, remove};
 use crate::sandboxes::Attached;
+
+/// How long a shim may take to say how things are before the engine opens without having heard it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the next record may take once a shim has begun to speak.
+const GAP: Duration = Duration::from_millis(100);
 
 /// What was found of a container besides its row.
 pub(crate) struct Found {
@@ -106,12 +114,51 @@ impl Task {
         }
     }
 
-    /// Reads what a shim says at once: the answer to `Hello`, and what happened meanwhile.
-    fn catch_up(&mut self) {
-        if let Some(link) = &mut self.link
-            && !link.wait_ready(super::start::UNDO_PATIENCE)
-        {
-            tracing::warn!("the shim of container {} does not answer yet", self.known.record.id);
+    /// Reads what a shim says at once: the answer to `Hello`, then what happened meanwhile, which follows
+    /// without a gap. Blocks; only for shims that were there already.
+    pub(super) fn catch_up(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.heard.as_ref().is_none_or(|heard| self.known.seq < heard.last_seq) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // What was acknowledged without being committed does not come again.
+            let patience = if self.heard.is_some() { left.min(GAP) } else { left };
+            if !self.link.as_mut().is_some_and(|link| link.wait_ready(patience)) {
+                break;
+            }
+            while let Some(arrival) = self.link.as_mut().and_then(super::link::Link::ready) {
+                self.on_arrival(arrival);
+            }
+        }
+        match self.heard.take() {
+            // Its task goes on listening.
+            None => tracing::warn!("the shim of container {} does not answer yet", self.known.record.id),
+            Some(heard) if self.phase == Phase::Up => self.agree(&heard),
+            Some(_) => {}
+        }
+    }
+
+    /// Makes of a shim's state and the record's one.
+    fn agree(&mut self, shim: &protocol::State) {
+        match shim.status {
+            Status::Created => {
+                // The daemon died amid a start: its network may be half made.
+                tracing::info!("the start of container {} was interrupted", self.known.record.id);
+                let text = "the daemon ended while the container was being started";
+                self.record_failure(&Error::Internal(text.into()));
+                if self.policy_restarts(1) {
+                    self.known.state.desired = Desired::Running;
+                    self.restart_at = Some(tokio::time::Instant::now());
+                }
+                self.on_final();
+            }
+            Status::Exited => {
+                if self.known.state.is_running() {
+                    let code = shim.exit.map_or(137, |exit| exit.code);
+                    self.record_loss(code, "", false);
+                }
+                self.on_final();
+            }
+            _ => {}
         }
     }
 

@@ -25,6 +25,8 @@ pub(super) enum Pending {
 /// What the task itself asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
+    /// How things are.
+    Hello,
     /// The process was to be made.
     Launch,
     /// The process was to go on.

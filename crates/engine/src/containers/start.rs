@@ -166,7 +166,7 @@ impl Task {
         self.fail_start(&error);
     }
 
-    fn record_failure(&mut self, error: &Error) {
+    pub(super) fn record_failure(&mut self, error: &Error) {
         let state = &mut self.known.state;
         if state.status != Status::Created {
             state.status = Status::Exited;

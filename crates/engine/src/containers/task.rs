@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use gantry_model::container::Desired;
 use gantry_runtime::shim::connection::Connection;
-use gantry_runtime::shim::protocol::{self, Request, Shutdown};
+use gantry_runtime::shim::protocol::{self, Reply, Request, Shutdown};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -135,6 +135,8 @@ pub(super) struct Task {
     deferred: Vec<Message>,
     /// When policy starts it again without a shim (whose shim died).
     pub(super) restart_at: Option<Instant>,
+    /// What a shim that was taken up said about how things are, until that is dealt with.
+    pub(super) heard: Option<Box<protocol::State>>,
 }
 
 /// A container with its task, which [`Spawned::run`] starts.
@@ -156,6 +158,7 @@ impl Spawned {
             callers: Callers::default(),
             deferred: Vec::new(),
             restart_at: None,
+            heard: None,
         }))
     }
 
@@ -255,7 +258,7 @@ impl Task {
         }
     }
 
-    fn on_arrival(&mut self, arrival: Arrival) {
+    pub(super) fn on_arrival(&mut self, arrival: Arrival) {
         match arrival {
             Arrival::Record(first) => {
                 // What has come at once is committed at once.
@@ -274,6 +277,9 @@ impl Task {
                 if let Some(next) = next {
                     self.on_arrival(next);
                 }
+            }
+            Arrival::Answer(Asked::Hello, Ok(Reply::Hello(hello))) if self.phase == Phase::Up => {
+                self.heard = Some(Box::new(hello.state));
             }
             Arrival::Answer(Asked::Shutdown, _) => {
                 self.link = None;
@@ -306,6 +312,10 @@ impl Task {
         }
         if let (Some(link), Some(last)) = (&mut self.link, records.last()) {
             link.acknowledge(last.seq);
+        }
+        if !kept {
+            // Nothing but the number changed: whoever waits for the acknowledgement need not wait for this.
+            self.save();
         }
         self.tell(effects);
     }
@@ -366,9 +376,8 @@ impl Task {
     /// It will not run again by itself: whoever waited is told, and what it used is taken down.
     pub(super) fn on_final(&mut self) {
         self.core.execs.container_ended(&self.known.record.id);
-        let starting = self.phase == Phase::Starting;
-        if starting {
-            // The refusal that follows says why; its end is part of the same settling.
+        if matches!(self.phase, Phase::Starting | Phase::Settling) {
+            // The refusal that follows says why, and settles; or that is under way.
             return;
         }
         for answer in std::mem::take(&mut self.callers.kills) {
@@ -407,10 +416,11 @@ impl Task {
         let id = &self.known.record.id;
         tracing::warn!("lost the shim of container {id}: {}", crate::chain(error));
         let directory = self.core.host.shim_directory(id);
-        if let Ok(connection) = Connection::connect(&directory)
+        if self.phase == Phase::Up
+            && let Ok(connection) = Connection::connect(&directory)
             && self.take_up(connection)
         {
-            return;
+            return self.catch_up();
         }
         let left = protocol_records(&directory);
         self.apply(&left);
@@ -425,7 +435,7 @@ impl Task {
         let taken = connection
             .request(1, hello, &[])
             .map_err(|error| crate::chain(&error))
-            .and_then(|()| Link::new(connection, 1, &[]).map_err(|error| error.to_string()));
+            .and_then(|()| Link::new(connection, 1, &[(1, Asked::Hello)]).map_err(|error| error.to_string()));
         match taken {
             Ok(link) => {
                 self.link = Some(link);
