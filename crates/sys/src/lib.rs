@@ -15,6 +15,7 @@ pub mod nft;
 pub mod nft_conntrack;
 pub mod nft_expression;
 pub mod nft_legacy;
+mod nft_set;
 pub mod ns;
 pub mod pidfd;
 pub mod process;

@@ -7,13 +7,15 @@ use std::io;
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, Hook as HookAttribute, HookNumber, ListAttribute,
-    NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetElementList,
-    SetElementMessage, SetFlags, SetMessage, TableAttribute, TableFlags, TableMessage,
+    NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetFlags, SetMessage,
+    TableAttribute, TableFlags, TableMessage,
 };
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
-use crate::netlink::{DUMP, Error, Protocol, Request, Socket, attribute, attributes, text_of};
-use crate::nft_expression::{Expression, Verdict};
+use crate::netlink::{DUMP, Error, Protocol, Request, Socket, attribute, text_of};
+use crate::nft_expression::Expression;
+pub use crate::nft_set::{Data, Element, Field, Leads, Mapping};
+use crate::nft_set::{element_list, host_byte_order, key_attributes, length_of, parse_elements, type_of};
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
@@ -85,68 +87,6 @@ pub enum Point {
     /// After routing.
     Postrouting = 4,
 }
-
-/// A field of a set's key or data, as nft's user space names types.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field {
-    /// 4 bytes.
-    Ipv4Address,
-    /// 1 byte, padded to 4.
-    InetProtocol,
-    /// 2 bytes of network byte order, padded to 4.
-    InetService,
-    /// 16 bytes.
-    LinkName,
-}
-
-impl Field {
-    fn number(self) -> u32 {
-        match self {
-            Self::Ipv4Address => 7,
-            Self::InetProtocol => 12,
-            Self::InetService => 13,
-            Self::LinkName => 41,
-        }
-    }
-
-    fn bytes(self) -> u32 {
-        if self == Self::LinkName { 16 } else { 4 }
-    }
-}
-
-/// What a set's elements lead to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leads<'a> {
-    /// To nothing: it is a set.
-    Nowhere,
-    /// To data of these fields.
-    To(&'a [Field]),
-    /// To a verdict.
-    ToVerdict,
-}
-
-/// The data of an element.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Data {
-    /// Of a set.
-    None,
-    /// Of a map.
-    Value(Vec<u8>),
-    /// Of a verdict map.
-    Verdict(Verdict),
-}
-
-/// An element: the key's bytes, each field padded, and its data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Element {
-    /// The key.
-    pub key: Vec<u8>,
-    /// What it leads to.
-    pub data: Data,
-}
-
-/// A key of a map and its value.
-pub type Mapping = (Vec<u8>, Vec<u8>);
 
 /// How long a table lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -443,12 +383,7 @@ impl Nft {
     ///
     /// # Errors
     /// What the kernel said; `ENOENT` for no such table or map.
-    pub fn elements(
-        &mut self,
-        family: Family,
-        table: &str,
-        set: &str,
-    ) -> Result<Vec<Mapping>, Error> {
+    pub fn elements(&mut self, family: Family, table: &str, set: &str) -> Result<Vec<Mapping>, Error> {
         let mut all = Vec::new();
         let message = NfTablesMessage::GetSetElement(element_list(table, set, std::iter::empty()));
         self.list(family, message, |_, payload| all.extend(parse_elements(payload)))?;
@@ -537,21 +472,6 @@ fn batch_payload() -> [u8; NFGENMSG] {
     [0, 0, high, low]
 }
 
-fn type_of(fields: &[Field]) -> u32 {
-    fields.iter().fold(0, |all, field| all << 6 | field.number())
-}
-
-fn length_of(fields: &[Field]) -> u32 {
-    fields.iter().map(|field| field.bytes()).sum()
-}
-
-/// User data that tells nft's lists how to print keys: record 0 (byte order of the key), 4 bytes, 1 (the host's).
-fn host_byte_order() -> Vec<u8> {
-    let mut data = vec![0, 4];
-    data.extend_from_slice(&1_u32.to_ne_bytes());
-    data
-}
-
 /// User data of a rule: record 0 (comment), its length, the text closed by a zero byte.
 fn comment_data(comment: &str) -> Vec<u8> {
     let text = &comment.as_bytes()[..comment.len().min(127)];
@@ -571,35 +491,6 @@ fn comment_of(data: &[u8]) -> String {
         rest = after;
     }
     String::new()
-}
-
-fn key_attributes(key: &[u8]) -> Vec<SetElementAttribute> {
-    vec![SetElementAttribute::Key(DataAttribute::Value(key.to_vec()))]
-}
-
-fn element_list(
-    table: &str,
-    set: &str,
-    elements: impl Iterator<Item = ListAttribute<SetElementAttribute>>,
-) -> SetElementMessage {
-    let mut attributes = vec![SetElementList::Table(table.into()), SetElementList::Set(set.into())];
-    let elements: Vec<_> = elements.collect();
-    if !elements.is_empty() {
-        attributes.push(SetElementList::Elements(elements));
-    }
-    SetElementMessage { attributes }
-}
-
-fn parse_elements(payload: &[u8]) -> impl Iterator<Item = Mapping> {
-    const LIST: u16 = 3;
-    const KEY: u16 = 1;
-    const DATA: u16 = 2;
-    const VALUE: u16 = 1;
-    attributes(attribute(payload, LIST).unwrap_or_default()).filter_map(|(_, element)| {
-        let key = attribute(attribute(element, KEY)?, VALUE)?;
-        let value = attribute(element, DATA).and_then(|data| attribute(data, VALUE)).unwrap_or_default();
-        Some((key.to_vec(), value.to_vec()))
-    })
 }
 
 fn parse_chain(family: Family, payload: &[u8]) -> Option<Chain> {
@@ -637,12 +528,5 @@ mod tests {
         }
         assert_eq!(comment_of(&[1, 2, 9, 9, 0, 2, b'a', 0]), "a", "another record is stepped over");
         assert_eq!(comment_of(&[0, 9, b'a']), "", "a record cut short is none");
-    }
-
-    #[test]
-    fn types_are_packed_as_nft_packs_them() {
-        assert_eq!(type_of(&[Field::InetProtocol, Field::InetService]), 12 << 6 | 13);
-        assert_eq!(length_of(&[Field::Ipv4Address, Field::InetProtocol, Field::InetService]), 12);
-        assert_eq!(length_of(&[Field::LinkName]), 16);
     }
 }
