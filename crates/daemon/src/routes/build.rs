@@ -47,7 +47,9 @@ async fn build(app: Arc<App>, mut request: Request) -> Answer {
     let withdraw = Withdraw(cancel.clone());
     let (sender, body) = Body::channel(64);
     let (verdict, begun) = oneshot::channel();
-    let output = Output { renderer: Classic::new(quiet), sender: sender.clone(), verdict: Some(verdict), cancel };
+    let (ended, end) = oneshot::channel();
+    let output =
+        Output { renderer: Classic::new(quiet), sender: sender.clone(), verdict: Some(verdict), cancel, _ended: ended };
     tokio::task::spawn_blocking(move || run(&app, job, output));
     // The body is read for as long as the builder wants it; the reply may begin before its end.
     let pumping = tokio::spawn(async move { pump.run(&mut request).await });
@@ -58,7 +60,11 @@ async fn build(app: Arc<App>, mut request: Request) -> Answer {
         return Err(refusal);
     }
     tokio::spawn(async move {
-        sender.gone().await;
+        tokio::select! {
+            () = sender.gone() => {}
+            // The sender that is held here must not keep the stream open beyond the build's end.
+            _ = end => {}
+        }
         drop(withdraw);
     });
     Ok(Reply::body("application/json", body))
@@ -71,6 +77,8 @@ struct Output {
     /// Tells once whether the reply begins, or what is said instead.
     verdict: Option<oneshot::Sender<Option<Refusal>>>,
     cancel: Cancel,
+    /// Dropped with the rest once the last line is sent.
+    _ended: oneshot::Sender<()>,
 }
 
 impl Output {
