@@ -14,14 +14,14 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 pub use crate::ns::Kinds;
 
 /// Makes a child process by `clone3` and runs `body` in it; the value is its exit code. It gets a copy of the
-/// memory, all descriptors, and default dispositions for all signals that were handled.
+/// memory and all descriptors. Call [`reset_signals`] in it.
 ///
 /// `cgroup` is a directory of the v2 hierarchy to be born in. Returns the pid and the pidfd.
 ///
 /// `body` must not allocate, lock or panic; what it breaks of this stays in the child.
 ///
 /// # Errors
-/// What `clone3` says.
+/// What `clone3` says; where it is not allowed, `clone` is tried.
 pub fn clone_child(
     kinds: Kinds,
     cgroup: Option<BorrowedFd<'_>>,
@@ -43,7 +43,13 @@ pub fn clone_child(
     };
     // SAFETY: `args` is a valid clone_args of the size given; without CLONE_VM the child runs on a
     // copy of this stack, so both sides return here soundly.
-    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    let mut result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    if result == -1 && errno() == libc::ENOSYS && into == 0 {
+        // A container's seccomp filter cannot look into clone3's arguments, and so forbids it.
+        let flags = kinds.bits() | libc::CLONE_PIDFD as u64 | args.exit_signal;
+        // SAFETY: as above; the old call stores the pidfd through its third argument.
+        result = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
+    }
     match result {
         -1 => Err(io::Error::last_os_error()),
         0 => {
