@@ -162,8 +162,11 @@ pub(crate) struct Attendance<'a> {
     pub(crate) signals: Option<String>,
 }
 
+/// A signal by Docker's name for it and the system's.
+type Forwarded = (&'static str, fn() -> SignalKind);
+
 /// The signals that reach the container in place of us.
-const FORWARDED: [(&str, fn() -> SignalKind); 8] = [
+const FORWARDED: [Forwarded; 8] = [
     ("INT", SignalKind::interrupt),
     ("TERM", SignalKind::terminate),
     ("HUP", SignalKind::hangup),

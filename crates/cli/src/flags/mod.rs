@@ -230,8 +230,7 @@ fn take_long(parsed: &mut Parsed, name: &str, rest: &mut Rest<'_>) -> Result<(),
 }
 
 fn take_short(parsed: &mut Parsed, group: &str, rest: &mut Rest<'_>) -> Result<(), Failure> {
-    let mut letters = group[1..].char_indices();
-    while let Some((at, letter)) = letters.next() {
+    for (at, letter) in group[1..].char_indices() {
         let after = &group[1 + at + letter.len_utf8()..];
         let Some(flag) = parsed.flags.iter().find(|flag| flag.short == letter && letter != '\0') else {
             if letter == 'h' {

@@ -36,6 +36,10 @@ const NIL_LISTS: [&str; 18] = [
 const NIL_MAPS: [&str; 8] =
     ["ExposedPorts", "Labels", "Networks", "Options", "PortBindings", "Ports", "Volumes", "Sysctls"];
 
+/// Fields whose name in Docker's own types, which templates go by, is not the one in JSON.
+const GO_NAMES: [(&str, &str); 4] =
+    [("Id", "ID"), ("ApiVersion", "APIVersion"), ("Ipam", "IPAM"), ("Os", "OS")];
+
 type Originals = HashMap<usize, Value>;
 
 /// Converts a JSON value, remembering its maps and lists.
@@ -57,11 +61,16 @@ fn convert(value: &Value, key: &str, originals: &mut Originals) -> Go {
             Go::List(list)
         }
         Value::Object(map) => {
-            let map: BTreeMap<Arc<str>, Go> = map
+            let mut fields: BTreeMap<Arc<str>, Go> = map
                 .iter()
                 .map(|(key, item)| (Arc::from(key.as_str()), convert(item, key, originals)))
                 .collect();
-            let map = Arc::new(map);
+            for (json, go) in GO_NAMES {
+                if let Some(item) = fields.get(json).cloned() {
+                    fields.entry(Arc::from(go)).or_insert(item);
+                }
+            }
+            let map = Arc::new(fields);
             originals.insert(Arc::as_ptr(&map) as usize, value.clone());
             Go::Map(map)
         }
@@ -232,7 +241,7 @@ mod tests {
 
     fn check(template: &str, over: Over, want: &str) {
         let value = json!({"Zed": 1, "Name": "/web", "Args": ["a", "b"], "Nil": null, "Env": null,
-            "State": {"Running": true, "ExitCode": 0, "Pid": 7}, "Ports": {"80/tcp": [{"HostIp": "", "HostPort": "1<2"}]}});
+            "State": {"Running": true, "ExitCode": 0, "Pid": 7, "Id": "x"}, "Ports": {"80/tcp": [{"HostIp": "", "HostPort": "1<2"}]}});
         let got = Format::new(template, over)
             .and_then(|format| format.apply(&value))
             .unwrap_or_else(|failure| failure.text);
@@ -247,13 +256,18 @@ mod tests {
         check(
             "{{json .State}} {{json .Args}} {{json .Nil}}",
             Document,
-            r#"{"Running":true,"ExitCode":0,"Pid":7} ["a","b"] null"#,
+            r#"{"Running":true,"ExitCode":0,"Pid":7,"Id":"x"} ["a","b"] null"#,
         );
         check("{{json .Ports}}", Document, r#"{"80/tcp":[{"HostIp":"","HostPort":"1<2"}]}"#);
         check("{{json .Ports}}", Row, r#"{"80/tcp":[{"HostIp":"","HostPort":"1\u003c2"}]}"#);
         check("{{.State.Running}} {{.Args}} {{.Env}} {{.Nil}}", Document, "true [a b] [] <no value>");
         check("{{range $p, $b := .Ports}}{{$p}}={{(index $b 0).HostPort}}{{end}}", Document, "80/tcp=1<2");
         check("{{pad \"x\" 1 2}}|{{truncate \"abcdef\" 3}}", Document, " x  |abc");
+        check(
+            "{{.State.ID}} {{json .State}}",
+            Document,
+            r#"x {"Running":true,"ExitCode":0,"Pid":7,"Id":"x"}"#,
+        );
         check("{{println .Zed}}", Document, "1\n");
         check(
             "{{.Nope}}",

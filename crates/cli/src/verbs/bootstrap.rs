@@ -153,7 +153,7 @@ fn mmdebstrap(flags: &Parsed, suite: &str, mirror: &str) -> Process {
 
 /// The clean-up as the one-argument shell text that a hook of mmdebstrap is (`$1` is the root).
 fn hook() -> String {
-    NOT_DETERMINISTIC.trim_end().replace('\n', "; ").replace("; ; ", "; ").replace("set -e; ", "set -e; ")
+    NOT_DETERMINISTIC.trim_end().replace('\n', "; ")
 }
 
 /// The archive that this host's apt uses first.

@@ -122,9 +122,9 @@ fn build(context: &Context, flags: &Parsed) -> Outcome {
         return Err(failure);
     }
     if quiet {
-        let printed = String::from_utf8_lossy(&kept);
-        let last = printed.trim();
-        println!("{}", if id.is_empty() { last } else { &id });
+        // Its line end goes into the file as well, as with the stock client.
+        id = String::from_utf8_lossy(&kept).into_owned();
+        print!("{id}");
     }
     match flags.given_text("iidfile") {
         Some(_) if id.is_empty() => {

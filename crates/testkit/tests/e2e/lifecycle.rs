@@ -12,6 +12,8 @@ both! {
         let (up, down) = (bench.name("up"), bench.name("down"));
         bench.cli.ok(&["run", "-d", "--name", &up, "-l", "tier=web", BUSYBOX, "sleep", "600"]);
         bench.cli.fails(3, &["run", "--name", &down, BUSYBOX, "sh", "-c", "exit 3"]);
+        // dockerd's list may lag behind the answer to wait.
+        until("the exit is listed", 10, || bench.cli.ok(&["ps", "-a"]).contains("Exited (3)") && bench.inspect(&down, "/State/Running") == json!(false));
         let table = bench.cli.ok(&["ps", "-a"]);
         assert!(table.starts_with("CONTAINER ID   IMAGE"), "{table}");
         let line = |name: &str| table.lines().find(|line| line.ends_with(name)).unwrap_or_else(|| panic!("{name}: {table}"));
@@ -22,12 +24,12 @@ both! {
             all.extend(args);
             bench.cli.ok(&all).lines().filter(|name| [&up, &down].contains(&&(*name).to_owned())).map(str::to_owned).collect()
         };
-        assert_eq!(names(&[]), [up.clone()]);
+        assert_eq!(names(&[]), [up.as_str()]);
         assert_eq!(names(&["-a"]), [down.clone(), up.clone()], "newest first");
-        assert_eq!(names(&["-a", "-f", "status=exited"]), [down.clone()]);
-        assert_eq!(names(&["-a", "-f", "exited=3"]), [down.clone()]);
-        assert_eq!(names(&["-f", "label=tier=web"]), [up.clone()]);
-        assert_eq!(names(&["-a", "-f", &format!("name={up}")]), [up.clone()]);
+        assert_eq!(names(&["-a", "-f", "status=exited"]), [down.as_str()]);
+        assert_eq!(names(&["-a", "-f", "exited=3"]), [down.as_str()]);
+        assert_eq!(names(&["-f", "label=tier=web"]), [up.as_str()]);
+        assert_eq!(names(&["-a", "-f", &format!("name={up}")]), [up.as_str()]);
         let id = bench.cli.ok(&["ps", "-q", "--no-trunc", "-f", &format!("name={up}")]);
         assert_eq!(id, bench.inspect(&up, "/Id").as_str().expect("an id"));
         let row: Value = serde_json::from_str(&bench.cli.ok(&["ps", "-f", &format!("name={up}"), "--format", "json"])).expect("JSON");
@@ -249,8 +251,12 @@ both! {
         assert_eq!(seen, ["create", "attach", "start", "die", "destroy"]);
         let _ = child.kill();
         let _ = child.wait();
-        let past = bench.cli.ok(&["events", "--since", "5m", "--until", "0s", "--filter", &format!("container={name}"), "--filter", "event=die"]);
-        assert!(past.contains("container die ") && past.contains("exitCode=2"), "{past}");
+        // The stock client's times are whole seconds.
+        until("the past can be asked for", 10, || {
+            let filter = format!("container={name}");
+            let past = bench.cli.ok(&["events", "--since", "5m", "--until", "0s", "--filter", &filter, "--filter", "event=die"]);
+            past.contains("container die ") && past.contains("exitCode=2")
+        });
     }
 
     fn inspect_templates(bench) {

@@ -19,7 +19,7 @@ both! {
             (&["/bin/nosuch"], 127, "no such file or directory"),
             (&["/etc"], 126, "permission denied"),
             (&["/etc/passwd"], 126, "permission denied"),
-            (&["sh", "-c", "kill -9 $$"], 137, ""),
+            (&["sh", "-c", "sleep 100 & kill -9 $!; wait $!"], 137, ""),
             (&["sh", "-c", "kill -15 $$; sleep 1; exit 4"], 4, ""),
         ] {
             let mut all = vec!["run", "--rm", BUSYBOX];
@@ -163,7 +163,7 @@ both! {
         if fuse.exists() {
             assert_eq!(bench.shell(&["--device", "/dev/fuse"], "ls -d /dev/fuse"), "/dev/fuse");
         }
-        let said = bench.cli.fails(125, &["run", "--rm", "--device", "/dev/nosuch", BUSYBOX, "true"]);
+        let said = bench.cli.fails(127, &["run", "--rm", "--device", "/dev/nosuch", BUSYBOX, "true"]);
         assert!(said.contains("/dev/nosuch"), "{said}");
     }
 

@@ -25,8 +25,8 @@ both! {
         // The size travels on a way of its own; the shell sees it soon.
         terminal.send("until stty size | grep -q '33 101'; do sleep 0.1; done; echo re''sized\n");
         terminal.expect("resized");
-        terminal.send("sleep 600\n");
-        terminal.expect("sleep 600");
+        terminal.send("sh -c 'echo go''ing; exec sleep 600'\n");
+        terminal.expect("going");
         terminal.send("\x03");
         terminal.send("echo $? al''ive\n");
         terminal.expect("130 alive");
