@@ -43,11 +43,17 @@ pub(super) fn check(config: &Config, host: &mut HostConfig, cpus: usize) -> Resu
     }
     if !matches!(host.log.driver.as_str(), "" | "json-file" | "local" | "none") {
         let driver = &host.log.driver;
-        return invalid(&format!("logger: no log driver named '{driver}' is registered"));
+        return invalid(&format!("error looking up logging plugin {driver}: plugin \"{driver}\" not found"));
     }
     if !matches!(host.runtime.as_str(), "" | "runc" | "gantry" | "io.containerd.runc.v2") {
         return invalid(&format!("unknown or invalid runtime name: {}", host.runtime));
     }
+    if !matches!(host.namespaces.ipc.as_str(), "" | "private" | "shareable" | "host" | "none")
+        && !host.namespaces.ipc.starts_with("container:")
+    {
+        return invalid(&format!("invalid IPC mode: {}", host.namespaces.ipc));
+    }
+    super::spec::check_security(host)?;
     for text in &host.names.extra_hosts {
         if !text.contains([':', '=']) {
             return invalid(&format!("bad format for add-host: {text:?}"));

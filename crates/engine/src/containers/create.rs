@@ -69,7 +69,7 @@ fn create(core: &Core, request: CreateRequest) -> Result<(Record, Vec<String>), 
         host.log = core.host.settings.defaults.log.clone();
     }
     let mut warnings = check::check(&config, &mut host, core.host.cpus)?;
-    check_network(core, &mut host)?;
+    pin_others(core, &mut host)?;
     let (mounts, made) = mounts(core, &config, &host, &mut warnings)?;
     let mut record = record(core, name, &image, config, host, mounts);
     record.config_json = request.config_json;
@@ -91,16 +91,12 @@ fn create(core: &Core, request: CreateRequest) -> Result<(Record, Vec<String>), 
     Ok((record, warnings))
 }
 
-/// The network must be there; `container:` is pinned to the other's id.
-fn check_network(core: &Core, host: &mut HostConfig) -> Result<(), Error> {
+/// `container:` is pinned to the other's id. A network that is not there is found out at start, as in Docker.
+fn pin_others(core: &Core, host: &mut HostConfig) -> Result<(), Error> {
     for mode in [&mut host.network_mode, &mut host.namespaces.pid, &mut host.namespaces.ipc] {
         if let Some(other) = mode.strip_prefix("container:") {
             *mode = format!("container:{}", core.index.find(other)?.id);
         }
-    }
-    let mode = &host.network_mode;
-    if !mode.starts_with("container:") && core.networks.of_mode(mode).is_none() {
-        return Err(Error::NotFound(format!("network {mode} not found")));
     }
     Ok(())
 }

@@ -311,13 +311,9 @@ impl Containers {
                 let code = refusal.exit_code.unwrap_or(126);
                 self.core.execs.exited(exec.id.as_str(), code);
                 Err(match refusal.kind {
-                    RefusalKind::Launch => Error::Launch {
-                        text: format!(
-                            "OCI runtime exec failed: exec failed: unable to start container process: {}: unknown",
-                            refusal.text
-                        ),
-                        exit_code: code,
-                    },
+                    RefusalKind::Launch => {
+                        Error::Launch { text: super::journal::exec_text(&refusal.text), exit_code: code }
+                    }
                     RefusalKind::Conflict => Error::Conflict(refusal.text),
                     _ => Error::Internal(refusal.text),
                 })
@@ -350,7 +346,7 @@ fn check_running(view: &View, named: &str) -> Result<(), Error> {
     match view.state.status {
         Status::Running => Ok(()),
         Status::Paused => {
-            Err(Error::Conflict(format!("container {named} is paused, unpause the container before exec")))
+            Err(Error::Conflict(format!("Container {named} is paused, unpause the container before exec")))
         }
         Status::Restarting => {
             Err(Error::Conflict(format!("container {id} is restarting, wait until the container is running")))

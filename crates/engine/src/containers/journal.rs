@@ -129,9 +129,25 @@ pub(super) fn docker_exit_code(code: i32) -> i32 {
 
 /// Docker's words around the runtime's.
 pub(super) fn launch_text(text: &str) -> String {
+    if is_dockers_own(text) {
+        return text.into();
+    }
     format!(
-        "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: {text}: unknown"
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: {text}"
     )
+}
+
+/// As [`launch_text`], of an exec.
+pub(super) fn exec_text(text: &str) -> String {
+    if is_dockers_own(text) {
+        return text.into();
+    }
+    format!("OCI runtime exec failed: exec failed: unable to start container process: {text}")
+}
+
+/// Docker resolves users itself, before its runtime is there to say so.
+fn is_dockers_own(text: &str) -> bool {
+    text.starts_with("unable to find user") || text.starts_with("unable to find group")
 }
 
 #[cfg(test)]

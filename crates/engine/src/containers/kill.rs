@@ -15,8 +15,14 @@ impl Containers {
     /// # Errors
     /// [`Error::Conflict`] if it does not run.
     pub async fn kill(&self, container: &str, signal: &str) -> Result<(), Error> {
-        let signal = if signal.is_empty() { KILL } else { check::signal(signal)? };
-        self.ask(container, |answer| Message::Kill { signal, answer }).await
+        let named = |text: &str| format!("cannot kill container: {container}: {text}");
+        let signal = if signal.is_empty() { Ok(KILL) } else { check::signal(signal) };
+        let signal = signal.map_err(|error| Error::Invalid(named(&error.to_string())))?;
+        let killed = self.ask(container, |answer| Message::Kill { signal, answer }).await;
+        killed.map_err(|error| match error {
+            Error::Conflict(text) => Error::Conflict(named(&text)),
+            other => other,
+        })
     }
 }
 
@@ -28,7 +34,7 @@ impl Task {
         }
         if self.phase != Phase::Up || self.link.is_none() {
             let id = &self.known.record.id;
-            let text = format!("cannot kill container: {id}: container {id} is not running");
+            let text = format!("container {id} is not running");
             return drop(answer.send(Err(Error::Conflict(text))));
         }
         // Docker's rule: a signal that may end it is an end by hand, unless the container has another stop signal.

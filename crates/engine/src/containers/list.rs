@@ -155,7 +155,10 @@ impl<'a> Narrowed<'a> {
         for status in filters.get("status") {
             let known = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
             if !known.contains(&status.as_str()) {
-                return Err(bad("status", status));
+                let known = known.join(", ");
+                return Err(Error::Invalid(format!(
+                    "invalid filter 'status={status}': invalid value for state ({status}): must be one of {known}"
+                )));
             }
         }
         for code in filters.get("exited") {

@@ -48,7 +48,7 @@ impl Task {
         match self.known.state.status {
             Status::Running => self.ask_and_answer(Request::Pause, answer),
             Status::Paused => {
-                drop(answer.send(Err(Error::Conflict(format!("container {id} is already paused")))))
+                drop(answer.send(Err(Error::Conflict(format!("Container {id} is already paused")))))
             }
             Status::Restarting => {
                 let text = format!("container {id} is restarting, wait until the container is running");
@@ -63,7 +63,7 @@ impl Task {
             return self.ask_and_answer(Request::Resume, answer);
         }
         let id = &self.known.record.id;
-        drop(answer.send(Err(Error::Conflict(format!("container {id} is not paused")))));
+        drop(answer.send(Err(Error::Conflict(format!("Container {id} is not paused")))));
     }
 
     /// Asks the shim for what is done when it answers.

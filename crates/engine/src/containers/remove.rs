@@ -43,13 +43,18 @@ impl Containers {
     /// # Errors
     /// [`Error::Conflict`] if it runs and `force` is not set; after a failure it is `dead` and remove may be tried again.
     pub async fn remove(&self, container: &str, options: RemoveOptions) -> Result<(), Error> {
-        self.ask(container, |answer| Message::Remove { options, answer }).await
+        let removed = self.ask(container, |answer| Message::Remove { options, answer }).await;
+        removed.map_err(|error| match error {
+            Error::Conflict(why) => {
+                Error::Conflict(format!("cannot remove container \"{container}\": {why}"))
+            }
+            other => other,
+        })
     }
 }
 
 impl Task {
     pub(super) fn on_remove(&mut self, options: RemoveOptions, answer: Answerer<()>) {
-        let record = &self.known.record;
         let live = match self.known.state.status {
             _ if self.phase != Phase::Up => None,
             Status::Paused => Some("container is paused and must be unpaused first"),
@@ -59,8 +64,7 @@ impl Task {
             _ => Some("container is running: stop the container before removing or force remove"),
         };
         if let (Some(why), false) = (live, options.force) {
-            let text = format!("cannot remove container \"{}\": {why}", record.name);
-            return drop(answer.send(Err(Error::Conflict(text))));
+            return drop(answer.send(Err(Error::Conflict(why.into()))));
         }
         let begun = self.callers.removal.is_some();
         let removal = self.callers.removal.get_or_insert(Removal { options, answers: Vec::new() });

@@ -128,6 +128,7 @@ impl Task {
     pub(super) fn on_begun(&mut self, begun: Begun) {
         reap_later(begun.pidfd);
         self.known.network = Arc::new(begun.network);
+        self.publish_network("connect");
         match Link::new(begun.connection, START, &[(LAUNCH, Asked::Launch), (START, Asked::Start)]) {
             Ok(link) => self.link = Some(link),
             Err(error) => {
@@ -277,7 +278,9 @@ impl Start {
             return Ok((Attached { sandbox, ..Attached::default() }, Vec::new()));
         }
         let reserved = self.core.sandboxes.reserve(&self.record).map_err(|error| match error {
-            sandboxes::Error::NoSuchNetwork(_) => Error::NotFound(error.to_string()),
+            sandboxes::Error::NoSuchNetwork(_) => {
+                Error::NotFound(format!("failed to set up container networking: {error}"))
+            }
             sandboxes::Error::Setup(text) => Error::Launch { text, exit_code: 128 },
         })?;
         ledger.write(|transaction| {
@@ -458,7 +461,7 @@ impl Start {
         let host = &self.record.host;
         let mut joined = Joined::default();
         if let Some(other) = host.network_mode.strip_prefix("container:") {
-            let (view, namespace) = self.namespace_of(other, "net", "network")?;
+            let (view, namespace) = self.namespace_of(other, "net", "network namespace")?;
             joined.net = Some(namespace);
             joined.files = Some(view.record.directory.clone());
             joined.owner = Some(Arc::clone(&view.network));
@@ -467,7 +470,7 @@ impl Start {
             joined.pid = Some(self.namespace_of(other, "pid", "PID namespace")?.1);
         }
         if let Some(other) = host.namespaces.ipc.strip_prefix("container:") {
-            let (view, namespace) = self.namespace_of(other, "ipc", "IPC")?;
+            let (view, namespace) = self.namespace_of(other, "ipc", "IPC namespace")?;
             if view.record.host.namespaces.ipc != "shareable" {
                 let text = format!("cannot join IPC of a non-shareable container: {}", view.record.id);
                 return Err(Error::Conflict(text));
@@ -486,8 +489,12 @@ impl Start {
         what: &str,
     ) -> Result<(Arc<super::View>, OwnedFd), Error> {
         let view = self.core.index.find(other)?.view();
-        let not_running =
-            || Error::Conflict(format!("cannot join {what} of a non running container: {}", view.record.id));
+        let not_running = || {
+            let (name, status) = (&view.record.name, view.state.status.as_str());
+            Error::Conflict(format!(
+                "cannot join {what} of a non running container: container {name} is {status}"
+            ))
+        };
         if !view.state.is_running() {
             return Err(not_running());
         }

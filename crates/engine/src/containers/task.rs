@@ -350,6 +350,9 @@ impl Task {
         }
         self.show();
         let mut ended = false;
+        if effects.contains(&Effect::Final) {
+            self.publish_network("disconnect");
+        }
         for effect in effects {
             match effect {
                 Effect::Event(action, attributes) => self.publish(action, attributes),
@@ -371,6 +374,16 @@ impl Task {
     /// Publishes an event about this container.
     pub(super) fn publish(&self, action: &str, extra: Vec<(&'static str, String)>) {
         super::publish(&self.core, &self.known.record, action, extra);
+    }
+
+    /// Publishes that this container was connected to its networks, or disconnected.
+    pub(super) fn publish_network(&self, action: &str) {
+        for (name, endpoint) in &self.known.network.endpoints {
+            let kind = if name == "none" { "null" } else { name };
+            let attributes = [("container", self.known.record.id.as_str()), ("name", name), ("type", kind)];
+            let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+            self.core.events.publish("network", action, endpoint.network.as_str(), attributes);
+        }
     }
 
     /// It will not run again by itself: whoever waited is told, and what it used is taken down.

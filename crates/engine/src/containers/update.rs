@@ -53,7 +53,8 @@ impl Task {
             Ok::<_, LedgerError>(owner)
         })?;
         if let Some(id) = written {
-            return Err(Error::NameTaken { name, id });
+            let taken = Error::NameTaken { name, id };
+            return Err(Error::Conflict(format!("Error when allocating new name: {taken}")));
         }
         self.core.index.rename(&record.id, &old, &name);
         self.known.record = Arc::new(record);

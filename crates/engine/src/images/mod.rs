@@ -234,8 +234,10 @@ impl Images {
                 created: None,
             };
             let image = images.store.images().import(reader, &options)?;
-            let name = reference.map_or_else(|| image.id.to_string(), |reference| reference.familiar());
-            images.note("import", &image.id, &name);
+            if let Some(reference) = reference {
+                images.note("tag", &image.id, &reference.familiar());
+            }
+            images.note("import", &image.id, &image.id.to_string());
             Ok(image.id)
         })
         .await

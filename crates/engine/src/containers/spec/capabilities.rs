@@ -92,8 +92,8 @@ pub(super) fn capabilities(security: &Security, host: &[Capability]) -> Result<L
     if security.privileged {
         return Ok(all(host));
     }
-    let (add, add_all) = parse(&security.cap_add)?;
-    let (drop, drop_all) = parse(&security.cap_drop)?;
+    let (add, add_all) = parse("CapAdd", &security.cap_add)?;
+    let (drop, drop_all) = parse("CapDrop", &security.cap_drop)?;
     let base: Vec<Capability> = match (add_all, drop_all) {
         (true, _) => host.to_vec(),
         (false, true) => Vec::new(),
@@ -124,7 +124,7 @@ fn sets(set: HashSet<Capability>) -> LinuxCapabilities {
     capabilities
 }
 
-fn parse(names: &[String]) -> Result<(Vec<Capability>, bool), Error> {
+fn parse(field: &str, names: &[String]) -> Result<(Vec<Capability>, bool), Error> {
     let mut all = false;
     let mut set = Vec::new();
     for name in names {
@@ -135,7 +135,8 @@ fn parse(names: &[String]) -> Result<(Vec<Capability>, bool), Error> {
             continue;
         }
         let known = Capability::from_str(bare).ok();
-        set.push(known.ok_or_else(|| Error::Invalid(format!("invalid capability: {name:?}")))?);
+        let unknown = || Error::Invalid(format!("invalid {field}: unknown capability: \"CAP_{bare}\""));
+        set.push(known.ok_or_else(unknown)?);
     }
     Ok((set, all))
 }

@@ -202,6 +202,25 @@ fn sysctls(host: &HostConfig) -> HashMap<String, String> {
     sysctls
 }
 
+/// Checks what create can check: capabilities and security options.
+///
+/// # Errors
+/// [`Error::Invalid`] in Docker's words.
+pub(super) fn check_security(host: &HostConfig) -> Result<(), Error> {
+    const KNOWN: [&str; 6] =
+        ["seccomp", "no-new-privileges", "label", "apparmor", "systempaths", "writable-cgroups"];
+    capabilities::capabilities(&host.security, &[])?;
+    no_new_privileges(host, &Defaults::default())?;
+    custom_seccomp(host)?;
+    for option in &host.security.security_opt {
+        let key = option.split(['=', ':']).next().unwrap_or_default();
+        if !KNOWN.contains(&key) {
+            return Err(Error::Invalid(format!("invalid --security-opt 2: {option:?}")));
+        }
+    }
+    Ok(())
+}
+
 fn is_host(mode: &str) -> bool {
     mode == "host"
 }
