@@ -1,7 +1,7 @@
 //! `docker import --change`: Dockerfile instructions that change only an image's configuration.
 
 use gantry_build::BuildError;
-use gantry_build::dockerfile::lower::{BaseImage, Lowering, MetaResolver};
+use gantry_build::dockerfile::lower::{BaseImage, DEFAULT_PATH, Lowering, MetaResolver};
 use gantry_build::dockerfile::parse;
 use gantry_build::request::BuildOptions;
 use gantry_model::image::RunConfig;
@@ -46,7 +46,10 @@ pub(crate) fn apply(changes: &[String]) -> Result<RunConfig, Refusal> {
     for step in lowering.steps() {
         lowering.step(&step)?;
     }
-    Ok(lowering.stage().map(|stage| stage.config.config.clone()).unwrap_or_default())
+    let mut config = lowering.stage().map(|stage| stage.config.config.clone()).unwrap_or_default();
+    // An image built from nothing gets a search path; an imported one keeps what the changes say.
+    config.env.retain(|variable| variable != DEFAULT_PATH);
+    Ok(config)
 }
 
 #[cfg(test)]
@@ -58,7 +61,7 @@ mod tests {
         let changes = ["CMD [\"sh\"]".to_owned(), "ENV A=b".to_owned(), "expose 80".to_owned(), "USER u".to_owned()];
         let config = apply(&changes).expect("changes");
         assert_eq!((config.cmd, config.user.as_str()), (Some(vec!["sh".to_owned()]), "u"));
-        assert!(config.env.contains(&"A=b".to_owned()) && config.exposed_ports.contains_key("80/tcp"));
+        assert!(config.env == ["A=b"] && config.exposed_ports.contains_key("80/tcp"));
         assert!(apply(&["RUN true".to_owned()]).is_err());
         assert!(apply(&["CMD x\nRUN true".to_owned()]).is_ok_and(|config| config.cmd.is_some()));
     }

@@ -15,6 +15,11 @@ impl Refusal {
         Self(Failure::new(ErrorKind::InvalidArgument, message))
     }
 
+    /// A thing that does not exist.
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self(Failure::new(ErrorKind::NotFound, message))
+    }
+
     /// Something known, but not built yet.
     pub(crate) fn not_implemented(message: impl Into<String>) -> Self {
         Self(Failure::new(ErrorKind::NotImplemented, message))

@@ -7,7 +7,7 @@ use gantry_api::Method::{Delete, Get, Post};
 use gantry_api::container::{CreateRequest, CreateResponse, PruneResponse, TopResponse, UpdateResponse};
 use gantry_api::host_config::UpdateRequest;
 use gantry_api::inspect::GraphDriver;
-use gantry_engine::containers::{ListOptions, RemoveOptions, Update, View};
+use gantry_engine::containers::{self, ListOptions, RemoveOptions, Update, View};
 use gantry_server::router::RouterError;
 use gantry_server::{Reply, Request};
 use http::StatusCode;
@@ -33,7 +33,12 @@ async fn make(app: Arc<App>, mut request: Request) -> Answer {
     let body = request.tree().await?.ok_or(gantry_api::gojson::InvalidJson::Empty)?;
     let wire = CreateRequest::from_value(body)?;
     let (name, platform) = (request.query.get("name"), request.query.get("platform"));
-    let made = app.engine.containers.create(create::request(name, platform, wire, &app.defaults)?).await?;
+    let wanted = create::request(name, platform, wire, &app.defaults)?;
+    let made = app.engine.containers.create(wanted).await.map_err(|error| match error {
+        // Clients take 404 for a missing image and try to pull it.
+        containers::Error::NoSuchContainer(_) => Refusal::invalid(error.to_string()),
+        error => error.into(),
+    })?;
     let reply = CreateResponse { id: made.id.to_string(), warnings: made.warnings };
     Ok(Reply::json(&reply).with_status(StatusCode::CREATED))
 }
@@ -87,8 +92,9 @@ async fn show(app: Arc<App>, request: Request) -> Answer {
         true => Some(app.engine.containers.sizes(request.name()).await?),
         false => None,
     };
+    let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let graph_driver = GraphDriver { name: app.driver.clone(), ..GraphDriver::default() };
-    Ok(Reply::versioned_json(&inspect::inspect(&view, Beside { graph_driver, sizes })))
+    Ok(Reply::versioned_json(&inspect::inspect(&view, Beside { graph_driver, sizes, host_name })))
 }
 
 async fn top(app: Arc<App>, request: Request) -> Answer {

@@ -7,7 +7,7 @@ use gantry_api::container::{WaitError, WaitResponse};
 use gantry_api::gojson;
 use gantry_engine::containers::{StopOptions, WaitCondition};
 use gantry_server::router::RouterError;
-use gantry_server::{Body, Reply, Request};
+use gantry_server::{Body, Failure, Reply, Request};
 
 use super::{Answer, App, Table};
 use crate::refusal::Refusal;
@@ -42,7 +42,9 @@ async fn restart(app: Arc<App>, request: Request) -> Answer {
 }
 
 async fn kill(app: Arc<App>, request: Request) -> Answer {
-    app.engine.containers.kill(request.name(), request.query.get("signal")).await?;
+    let name = request.name();
+    let killed = app.engine.containers.kill(name, request.query.get("signal")).await;
+    killed.map_err(|error| Failure::new(error.kind(), format!("cannot kill container: {name}: {error}")))?;
     Ok(Reply::no_content())
 }
 

@@ -17,6 +17,8 @@ pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
     table.add(Get, "/version", version)?;
     table.add(Get, "/info", information)?;
     table.add(Post, "/auth", auth)?;
+    table.add(Get, "/plugins", plugins)?;
+    table.add(Get, "/plugins/{name…}/json", plugin)?;
     table.add(Post, "/session", buildkit)?;
     table.add(Post, "/grpc", buildkit)
 }
@@ -40,6 +42,15 @@ async fn information(app: Arc<App>, _: Request) -> Answer {
 
 async fn auth(_: Arc<App>, _: Request) -> Answer {
     Err(Refusal::not_implemented("logging in to a registry is not supported yet: this daemon does not pull or push"))
+}
+
+/// There are none. `docker inspect` asks for everything that a name could mean, this last.
+async fn plugins(_: Arc<App>, _: Request) -> Answer {
+    Ok(Reply::json::<[(); 0]>(&[]))
+}
+
+async fn plugin(_: Arc<App>, request: Request) -> Answer {
+    Err(Refusal::not_found(format!("plugin {:?} not found", request.name())))
 }
 
 async fn buildkit(_: Arc<App>, _: Request) -> Answer {

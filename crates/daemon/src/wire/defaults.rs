@@ -64,6 +64,9 @@ pub(crate) fn fill(host: &mut HostConfig, defaults: &HostDefaults) {
     } else {
         host.oom_kill_disable = None;
     }
+    if host.privileged || host.pid_mode == "host" || host.ipc_mode == "host" {
+        host.security_opt.get_or_insert_with(|| vec!["label=disable".into()]);
+    }
     let unconfined = host.security_opt.iter().flatten().any(|option| option == "systempaths=unconfined");
     if host.privileged || unconfined {
         // Docker writes `null` for a privileged container and empty lists for an unconfined one.

@@ -19,6 +19,8 @@ pub(crate) struct Beside {
     pub(crate) graph_driver: GraphDriver,
     /// Bytes written and bytes altogether, where asked for.
     pub(crate) sizes: Option<(u64, u64)>,
+    /// The host's own name, which a container on its network has too.
+    pub(crate) host_name: String,
 }
 
 /// Converts a view.
@@ -54,7 +56,7 @@ pub(crate) fn inspect(view: &View, beside: Beside) -> ContainerInspect {
         size_rw: beside.sizes.map(|(written, _)| signed(written)),
         size_root_fs: beside.sizes.map(|(_, all)| signed(all)),
         mounts: mounts(record),
-        config: config(record),
+        config: config(record, &beside.host_name),
         network_settings: network_settings(view),
     }
 }
@@ -86,29 +88,29 @@ fn host_config(record: &Record) -> HostConfig {
     gojson::from_value(record.host_config_json.clone()).unwrap_or_default()
 }
 
-/// The client's own words with what the image added. Where both are silent, the client's way of being
-/// silent (`null` or `[]`) stays.
-fn config(record: &Record) -> ContainerConfig {
+/// The client's own words with what the image added.
+fn config(record: &Record, host_name: &str) -> ContainerConfig {
     let said: ContainerConfig = gojson::from_value(record.config_json.clone()).unwrap_or_default();
     let merged: &Config = &record.config;
-    let list = |merged: &Vec<String>, said: Option<Vec<String>>| {
-        if merged.is_empty() { said.filter(Vec::is_empty) } else { Some(merged.clone()) }
-    };
-    let set = |keys: Vec<String>, said: Option<Map<Empty>>| {
-        if keys.is_empty() { said } else { Some(keys.into_iter().map(|key| (key, Empty {})).collect()) }
+    let set = |keys: Vec<String>| -> Option<Map<Empty>> {
+        (!keys.is_empty()).then(|| keys.into_iter().map(|key| (key, Empty {})).collect())
     };
     let ports = merged.exposed_ports.iter().map(ToString::to_string).collect();
     let volumes = merged.volumes.iter().map(|path| path.to_string_lossy().into_owned()).collect();
     let or = |merged: &String, said: String| if merged.is_empty() { said } else { merged.clone() };
     let hostname = or(&merged.hostname, said.hostname);
     ContainerConfig {
-        hostname: if hostname.is_empty() { record.id.short().to_owned() } else { hostname },
+        hostname: match (hostname.is_empty(), record.host.network_mode.as_str()) {
+            (false, _) => hostname,
+            (true, "host") => host_name.to_owned(),
+            (true, _) => record.id.short().to_owned(),
+        },
         user: or(&merged.user, said.user),
-        exposed_ports: set(ports, said.exposed_ports),
-        env: list(&merged.env, said.env),
+        exposed_ports: set(ports),
+        env: (!merged.env.is_empty()).then(|| merged.env.clone()),
         cmd: merged.cmd.clone(),
         entrypoint: merged.entrypoint.clone(),
-        volumes: set(volumes, said.volumes),
+        volumes: set(volumes),
         working_dir: or(&merged.working_dir, said.working_dir),
         healthcheck: merged.healthcheck.clone().or(said.healthcheck),
         labels: Some(merged.labels.clone()),
