@@ -119,6 +119,15 @@ pub fn start_time_ticks(pid: i32) -> io::Result<u64> {
     parse_start_time(&stat).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
+/// Whether it has not ended. A zombie has; nobody may have waited for it yet.
+#[must_use]
+pub fn is_running(pid: i32, start_time_ticks: u64) -> bool {
+    let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else { return false };
+    let after_name = stat.iter().rposition(|byte| *byte == b')').map_or(0, |at| at + 2);
+    let ended = matches!(stat.get(after_name), Some(b'Z' | b'X'));
+    !ended && parse_start_time(&stat) == Some(start_time_ticks)
+}
+
 /// Field 22. The second field is the program's name in parentheses, which may contain anything.
 fn parse_start_time(stat: &[u8]) -> Option<u64> {
     let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;

@@ -152,6 +152,7 @@ trait Backend: std::fmt::Debug + Send + Sync {
     fn kill_all(&self) -> Result<(), CgroupError>;
     fn freeze(&self) -> Result<(), CgroupError>;
     fn thaw(&self) -> Result<(), CgroupError>;
+    fn is_frozen(&self) -> bool;
     fn oom_kill_count(&self) -> Result<u64, CgroupError>;
     fn stats(&self) -> Result<Stats, CgroupError>;
     fn directories(&self) -> Vec<&Directory>;
@@ -281,6 +282,12 @@ impl Cgroup {
     /// The kernel's refusal.
     pub fn thaw(&self) -> Result<(), CgroupError> {
         self.backend.thaw()
+    }
+
+    /// Whether its processes are frozen.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.backend.is_frozen()
     }
 
     /// How many processes the kernel killed for want of memory so far. Read it before [`Self::remove`].

@@ -149,6 +149,11 @@ impl Backend for V1 {
         self.directory("freezer")?.write("freezer.state", "THAWED")
     }
 
+    fn is_frozen(&self) -> bool {
+        let state = self.find("freezer").and_then(|freezer| freezer.read("freezer.state").ok());
+        state.is_some_and(|state| state.trim() != "THAWED")
+    }
+
     fn oom_kill_count(&self) -> Result<u64, CgroupError> {
         Ok(self.directory("memory")?.value("memory.oom_control", "oom_kill").unwrap_or(0))
     }

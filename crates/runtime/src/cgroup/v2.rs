@@ -127,6 +127,10 @@ impl Backend for V2 {
         self.directory.write("cgroup.freeze", "0")
     }
 
+    fn is_frozen(&self) -> bool {
+        self.directory.value("cgroup.events", "frozen") == Some(1)
+    }
+
     fn oom_kill_count(&self) -> Result<u64, CgroupError> {
         Ok(self.directory.value("memory.events", "oom_kill").unwrap_or(0))
     }

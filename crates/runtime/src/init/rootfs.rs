@@ -371,7 +371,16 @@ pub(crate) fn pivot(root: BorrowedFd<'_>, plan: &RootPlan, report: Report<'_>) -
     let old = rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(fail("open /"))?;
     rustix::process::fchdir(root).map_err(fail("fchdir"))?;
-    rustix::process::pivot_root(c".", c".").map_err(fail("pivot_root"))?;
+    match rustix::process::pivot_root(c".", c".") {
+        Ok(()) => {}
+        // The host runs from its initial memory file system, which cannot be put anywhere else. The new root
+        // covers it already; what is below stays, out of reach without CAP_SYS_CHROOT.
+        Err(Errno::INVAL) => {
+            rustix::process::chroot(c".").map_err(fail("chroot"))?;
+            return rustix::process::chdir(c"/").map_err(fail("chdir"));
+        }
+        Err(error) => return Err(fail("pivot_root")(error)),
+    }
     rustix::process::fchdir(&old).map_err(fail("fchdir to the old root"))?;
     if plan.propagation.is_some_and(|(bits, _)| bits == libc::MS_SHARED) {
         // So that the unmount below stays here.
