@@ -31,6 +31,7 @@ mod pause;
 mod spec;
 mod start;
 mod stop;
+mod stopwatch;
 mod task;
 mod update;
 

@@ -36,6 +36,7 @@ use super::link::{Asked, Link, reap_later};
 use super::record::{Record, State};
 use super::remove::Removal;
 use super::spec::{self, Facts};
+use super::stopwatch::Stopwatch;
 use super::task::{Answerer, Message, Phase, Task};
 use super::{Containers, Error, check};
 use crate::sandboxes::{self, Attached, NetworkFiles};
@@ -75,6 +76,7 @@ pub(crate) struct Begun {
     connection: Connection,
     pidfd: OwnedFd,
     network: Attached,
+    stopwatch: Stopwatch,
 }
 
 impl Task {
@@ -114,8 +116,9 @@ impl Task {
             seq: self.known.seq,
             clients: std::mem::take(&mut self.callers.clients),
         };
+        let stopwatch = Stopwatch::start();
         tokio::task::spawn_blocking(move || {
-            let message = match start.run() {
+            let message = match start.run(stopwatch) {
                 Ok(begun) => Message::Begun(Box::new(begun)),
                 Err(error) => Message::BeginFailed(error),
             };
@@ -127,6 +130,7 @@ impl Task {
 
     pub(super) fn on_begun(&mut self, begun: Begun) {
         reap_later(begun.pidfd);
+        self.callers.stopwatch = Some(begun.stopwatch);
         self.known.network = Arc::new(begun.network);
         self.publish_network("connect");
         match Link::new(begun.connection, START, &[(LAUNCH, Asked::Launch), (START, Asked::Start)]) {
@@ -140,6 +144,9 @@ impl Task {
 
     /// The shim let the process go.
     pub(super) fn on_started(&mut self) {
+        if let Some(stopwatch) = self.callers.stopwatch.take() {
+            stopwatch.log("the shim's answer");
+        }
         for answer in std::mem::take(&mut self.callers.starts) {
             let _ = answer.send(Ok(()));
         }
@@ -201,25 +208,28 @@ struct Failure {
 }
 
 impl Start {
-    fn run(&self) -> Result<Begun, Error> {
-        self.steps().map_err(|failure| {
+    fn run(&self, stopwatch: Stopwatch) -> Result<Begun, Error> {
+        self.steps(stopwatch).map_err(|failure| {
             self.undo(failure.shim, failure.recorded.as_ref());
             failure.error
         })
     }
 
-    fn steps(&self) -> Result<Begun, Box<Failure>> {
+    fn steps(&self, mut stopwatch: Stopwatch) -> Result<Begun, Box<Failure>> {
+        stopwatch.lap("a thread");
         let early = |error| Box::new(Failure { error, recorded: None, shim: None });
         let joined = self.joined().map_err(early)?;
         let (network, sockets) = self.record_sandbox(&joined).map_err(early)?;
+        stopwatch.lap("address, ports and record");
         let recorded =
             |error: Error| Box::new(Failure { error, recorded: Some(network.clone()), shim: None });
         let directory = self.shim_directory().map_err(recorded)?;
         let spawned = spawn::spawn(&self.core.host.shim, Lifetime::Container(&directory))
             .map_err(|error| recorded(Error::Internal(crate::chain(&error))))?;
+        stopwatch.lap("shim spawned");
         let mut connection = spawned.connection;
-        match self.launch(&mut connection, &joined, &network, &sockets) {
-            Ok(()) => Ok(Begun { connection, pidfd: spawned.pidfd, network }),
+        match self.launch(&mut connection, &joined, (&network, &sockets), &mut stopwatch) {
+            Ok(()) => Ok(Begun { connection, pidfd: spawned.pidfd, network, stopwatch }),
             Err(error) => {
                 let shim = Some((connection, spawned.pidfd));
                 Err(Box::new(Failure { error, recorded: Some(network), shim }))
@@ -232,13 +242,15 @@ impl Start {
         &self,
         connection: &mut Connection,
         joined: &Joined,
-        network: &Attached,
-        sockets: &[(String, OwnedFd)],
+        (network, sockets): (&Attached, &[(String, OwnedFd)]),
+        stopwatch: &mut Stopwatch,
     ) -> Result<(), Error> {
         let internal = |error: &dyn std::error::Error| Error::Internal(crate::chain(error));
         let hostname = self.hostname();
         let namespaces = sandbox::create(&self.sandbox_spec(&hostname)).map_err(|error| internal(&error))?;
+        stopwatch.lap("namespaces");
         self.write_files(network, &hostname)?;
+        stopwatch.lap("files");
         let mut descriptors: Vec<(String, BorrowedFd<'_>)> = Vec::new();
         let own = [("net", &namespaces.net), ("ipc", &namespaces.ipc), ("uts", &namespaces.uts)];
         let of_others = [("net", &joined.net), ("ipc", &joined.ipc), ("pid", &joined.pid)];
@@ -254,12 +266,14 @@ impl Start {
             .request(HELLO, hello, &[])
             .and_then(|()| connection.request(LAUNCH, Request::Launch(Box::new(launch)), &fds))
             .map_err(|error| internal(&error))?;
+        stopwatch.lap("specification and launch");
         if let Some(namespace) = &namespaces.net {
             self.core
                 .sandboxes
                 .connect(network, namespace.as_fd())
                 .map_err(|error| Error::Internal(error.to_string()))?;
         }
+        stopwatch.lap("link and rules");
         connection.request(START, Request::Start, &[]).map_err(|error| internal(&error))
     }
 

@@ -32,6 +32,7 @@ use super::link::{Answer, Arrival, Asked, Link, Pending};
 use super::record::{Record, State, View};
 use super::remove::{Removal, Settled};
 use super::start::Begun;
+use super::stopwatch::Stopwatch;
 use super::{Error, Exit, RemoveOptions, Update, WaitCondition};
 use crate::sandboxes::Attached;
 
@@ -120,6 +121,8 @@ pub(super) struct Callers {
     pub(super) waiters: Vec<(WaitCondition, oneshot::Sender<Exit>)>,
     /// Clients that came before the start.
     pub(super) clients: Vec<(protocol::Attach, OwnedFd)>,
+    /// Of the start that `starts` wait for, while it is in the shim's hands.
+    pub(super) stopwatch: Option<Stopwatch>,
 }
 
 /// The task.
