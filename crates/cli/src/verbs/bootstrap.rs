@@ -34,12 +34,15 @@ pub(crate) static BOOTSTRAP: Command = Command {
 };
 
 /// Removed or emptied inside the new root, because it depends on when, where or how often it ran:
-/// the machine's identity, apt's lists and caches, logs, the linker's helper cache (it holds inode
-/// numbers), backups of the account files, what the host's resolver was.
+/// the machine's identity, logs, the linker's helper cache (it holds inode numbers), backups of the
+/// account files, what the host's resolver was.
+///
+/// Not `tmp`, `run` and apt's lists: mmdebstrap empties those itself, later, by an apt whose
+/// configuration still lies in the root's `tmp`. Without that file it would empty the host's lists.
 const NOT_DETERMINISTIC: &str = r#"set -e; cd "$1"
-rm -rf var/lib/apt/lists/* var/cache/apt/*.bin var/cache/apt/archives/*.deb var/cache/debconf/*-old var/cache/ldconfig/aux-cache
-rm -rf var/lib/dpkg/*-old var/lib/dbus/machine-id etc/resolv.conf etc/hostname etc/passwd- etc/shadow- etc/group- etc/gshadow- etc/subuid- etc/subgid-
-rm -rf tmp/* var/tmp/* run/* etc/.pwd.lock root/.bash_history var/lib/systemd/random-seed var/lib/apt/extended_states.lock
+rm -rf var/cache/debconf/*-old var/cache/ldconfig/aux-cache var/lib/dpkg/*-old var/lib/dbus/machine-id
+rm -rf etc/resolv.conf etc/hostname etc/.pwd.lock etc/passwd- etc/shadow- etc/group- etc/gshadow- etc/subuid- etc/subgid-
+rm -rf var/tmp/* root/.bash_history var/lib/systemd/random-seed
 find var/log -type f -delete
 find . -xdev -name __pycache__ -type d -prune -exec rm -rf {} +
 if [ -e etc/machine-id ]; then : > etc/machine-id; fi
@@ -75,7 +78,7 @@ fn bootstrap(context: &Context, flags: &Parsed) -> Outcome {
         ));
     }
     let mirror = match flags.text("mirror") {
-        "" => host_mirror()?,
+        "" => host_mirror(name.rsplit('/').next().unwrap_or(name))?,
         mirror => mirror.to_owned(),
     };
     // The daemon is asked before minutes are spent.
@@ -156,18 +159,38 @@ fn hook() -> String {
     NOT_DETERMINISTIC.trim_end().replace('\n', "; ")
 }
 
-/// The archive that this host's apt uses first.
-fn host_mirror() -> Outcome<String> {
-    let output = Process::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)"]).output();
-    let found = output.ok().and_then(|output| {
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.lines().next().map(str::to_owned)
-    });
-    found.filter(|mirror| !mirror.is_empty()).ok_or_else(|| {
-        Failure::plain(
-            "this host's apt names no archive: give one, such as --mirror http://deb.debian.org/debian",
-        )
+/// The archive of a distribution that this host's apt uses: of its package lists, or where those were
+/// cleared, of its sources.
+fn host_mirror(distribution: &str) -> Outcome<String> {
+    let output = Process::new("apt-get").args(["indextargets", "--format", "$(ORIGIN) $(REPO_URI)"]).output();
+    let listed =
+        output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let mut sources = std::fs::read_to_string("/etc/apt/sources.list").unwrap_or_default();
+    for file in std::fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten() {
+        if file.path().extension().is_some_and(|end| end == "list" || end == "sources") {
+            sources.push_str(&std::fs::read_to_string(file.path()).unwrap_or_default());
+            sources.push('\n');
+        }
+    }
+    of_lists(&listed, distribution).or_else(|| of_sources(&sources, distribution)).ok_or_else(|| {
+        Failure::plain(format!(
+            "this host's apt names no archive of {distribution}: give one, such as --mirror http://deb.debian.org/debian"
+        ))
     })
+}
+
+/// The first address whose origin (`Debian`) is the distribution.
+fn of_lists(lines: &str, distribution: &str) -> Option<String> {
+    let of_origin = lines.lines().filter_map(|line| line.split_once(' '));
+    let mut matching = of_origin.filter(|(origin, _)| origin.eq_ignore_ascii_case(distribution));
+    matching.next().map(|(_, address)| address.to_owned())
+}
+
+/// The first address that ends in the distribution's name: `http://deb.debian.org/debian`.
+fn of_sources(text: &str, distribution: &str) -> Option<String> {
+    let lines = text.lines().filter(|line| line.starts_with("deb ") || line.starts_with("URIs:"));
+    let mut words = lines.flat_map(str::split_whitespace).filter(|word| word.contains("://"));
+    words.find(|word| word.trim_end_matches('/').ends_with(&format!("/{distribution}"))).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -175,6 +198,18 @@ mod tests {
     #[test]
     fn the_clean_up_is_one_line_of_shell() {
         let hook = super::hook();
+        // mmdebstrap keeps its apt's configuration there; see above.
+        assert!(!hook.contains(" tmp/") && !hook.contains("lists"), "{hook}");
         assert!(!hook.contains('\n') && hook.starts_with("set -e; cd \"$1\"; rm -rf "), "{hook}");
+    }
+
+    #[test]
+    fn archives_are_found() {
+        let lists = "Google http://x/y\nDebian http://m/debian/\n";
+        assert_eq!(super::of_lists(lists, "debian").as_deref(), Some("http://m/debian/"));
+        let sources = "# http://no/debian\nURIs: http://s/debian-security\nURIs: http://a/debian\ndeb http://b/ubuntu x main\n";
+        assert_eq!(super::of_sources(sources, "debian").as_deref(), Some("http://a/debian"));
+        assert_eq!(super::of_sources(sources, "ubuntu").as_deref(), Some("http://b/ubuntu"));
+        assert_eq!(super::of_sources(sources, "fedora"), None);
     }
 }
