@@ -48,3 +48,35 @@ pub fn load(filter: &[Instruction], flags: Flags) -> Result<(), i32> {
     };
     if result == -1 { Err(crate::process::errno()) } else { Ok(()) }
 }
+
+/// Reads the filter that a process was given first, by stopping it for a moment as a debugger.
+///
+/// # Errors
+/// The system's: `EPERM` without `CAP_SYS_ADMIN`, `ENOENT` if there is no filter, `EIO` or `EINVAL` where the
+/// kernel was built without checkpointing.
+pub fn filter_of(pid: i32) -> std::io::Result<Vec<Instruction>> {
+    use std::io::Error;
+    const GET_FILTER: libc::c_uint = 0x420c;
+    let nothing = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: attaching changes no memory of ours.
+    if unsafe { libc::ptrace(libc::PTRACE_ATTACH, pid, nothing, nothing) } == -1 {
+        return Err(Error::last_os_error());
+    }
+    let mut status = 0;
+    // SAFETY: `status` is valid for the call.
+    unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
+    // SAFETY: with a null pointer only the number of instructions is asked for.
+    let count = unsafe { libc::ptrace(GET_FILTER, pid, nothing, nothing) };
+    let mut filter = Vec::new();
+    let mut result = if count < 0 { Err(Error::last_os_error()) } else { Ok(()) };
+    if let Ok(count) = usize::try_from(count) {
+        filter = vec![Instruction { code: 0, jt: 0, jf: 0, k: 0 }; count];
+        // SAFETY: the buffer has room for as many instructions as the kernel said; a filter never changes.
+        if unsafe { libc::ptrace(GET_FILTER, pid, nothing, filter.as_mut_ptr()) } < 0 {
+            result = Err(Error::last_os_error());
+        }
+    }
+    // SAFETY: as for attaching.
+    unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, nothing, nothing) };
+    result.map(|()| filter)
+}

@@ -1,27 +1,29 @@
 //! `gantry-shim`: the supervisor of one container. Started by a daemon (`gantry_runtime::shim::spawn`),
-//! never by hand: its conversation is descriptor 3, its mode the first argument.
+//! never by hand: its conversation is descriptor 3, its mode the first argument; a container's has its
+//! listening socket as descriptor 4.
 
 use std::process::ExitCode;
 
-use gantry_runtime::shim::supervisor::{self, Mode};
+use gantry_runtime::shim::supervisor;
 use gantry_sys::{memory, spawn};
 
 const CONNECTION: i32 = 3;
+const LISTENER: i32 = 4;
 const SIGNALS: [i32; 4] = [1, 2, 13, 15];
 
 fn main() -> ExitCode {
     memory::prefer_small_heap();
     // A container is ended by its daemon's word or its own, not by a signal to its supervisor.
     memory::ignore_signals(&SIGNALS);
-    let mode = match std::env::args_os().nth(1) {
-        Some(word) if word == "container" => Mode::Container,
-        Some(word) if word == "ephemeral" => Mode::Ephemeral,
+    let is_container = match std::env::args_os().nth(1) {
+        Some(word) if word == "container" => true,
+        Some(word) if word == "ephemeral" => false,
         _ => {
             eprintln!("gantry-shim is started by gantryd and has no use of its own");
             return ExitCode::from(64);
         }
     };
-    if mode == Mode::Container {
+    if is_container {
         // Standard error goes nowhere; a defect should leave a trace.
         std::panic::set_hook(Box::new(|panic| {
             let _ = std::fs::write("panic", format!("{panic}\n"));
@@ -30,7 +32,11 @@ fn main() -> ExitCode {
     let Ok(connection) = spawn::take_inherited(CONNECTION) else {
         return ExitCode::from(64);
     };
-    match supervisor::run(connection, mode) {
+    let listener = match is_container.then(|| spawn::take_inherited(LISTENER)).transpose() {
+        Ok(listener) => listener,
+        Err(_) => return ExitCode::from(64),
+    };
+    match supervisor::run(connection, listener) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

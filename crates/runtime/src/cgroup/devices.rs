@@ -3,6 +3,43 @@
 use gantry_sys::bpf::Instruction;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
+/// What every container may use, whatever else is listed, as runc has it: type, major, minor, access.
+const ALWAYS: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 11] = [
+    (LinuxDeviceType::C, None, None, "m"),
+    (LinuxDeviceType::B, None, None, "m"),
+    (LinuxDeviceType::C, Some(1), Some(3), "rwm"),
+    (LinuxDeviceType::C, Some(1), Some(5), "rwm"),
+    (LinuxDeviceType::C, Some(1), Some(7), "rwm"),
+    (LinuxDeviceType::C, Some(1), Some(8), "rwm"),
+    (LinuxDeviceType::C, Some(1), Some(9), "rwm"),
+    (LinuxDeviceType::C, Some(5), Some(0), "rwm"),
+    (LinuxDeviceType::C, Some(5), Some(1), "rwm"),
+    // Terminals: of each, and what makes them.
+    (LinuxDeviceType::C, Some(136), None, "rwm"),
+    (LinuxDeviceType::C, Some(5), Some(2), "rwm"),
+];
+
+/// The rules given, and what is always allowed.
+pub(crate) fn with_usual(rules: &[LinuxDeviceCgroup]) -> Vec<LinuxDeviceCgroup> {
+    let mut all = rules.to_vec();
+    let any = |rule: &LinuxDeviceCgroup| {
+        let everything = rule.typ().is_none_or(|kind| kind == LinuxDeviceType::A);
+        everything && rule.major().is_none_or(|n| n < 0) && rule.minor().is_none_or(|n| n < 0)
+    };
+    if rules.last().is_some_and(|last| last.allow() && any(last) && access(last) == "rwm") {
+        return all;
+    }
+    for (kind, major, minor, access) in ALWAYS {
+        let mut rule = LinuxDeviceCgroup::default();
+        rule.set_allow(true).set_typ(Some(kind)).set_major(major).set_minor(minor);
+        rule.set_access(Some(access.into()));
+        if !all.contains(&rule) {
+            all.push(rule);
+        }
+    }
+    all
+}
+
 /// The file to write to and the line: `c 1:3 rwm`.
 pub(crate) fn v1_line(rule: &LinuxDeviceCgroup) -> (&'static str, String) {
     let file = if rule.allow() { "devices.allow" } else { "devices.deny" };
@@ -186,6 +223,16 @@ mod tests {
             }
             Err(error) => panic!("{error}"),
         }
+    }
+
+    #[test]
+    fn the_usual_devices_are_always_allowed() {
+        let deny = rule(r#"{"allow":false,"access":"rwm"}"#);
+        let null = rule(r#"{"allow":true,"type":"c","major":1,"minor":3,"access":"rwm"}"#);
+        assert_eq!(with_usual(&[deny.clone(), null]).len(), 12);
+        let program = v2_program(&with_usual(&[deny]));
+        assert!(run(&program, 2, 6, 1, 7) && run(&program, 1, 1, 8, 0) && !run(&program, 1, 2, 8, 0));
+        assert_eq!(with_usual(&[rule(r#"{"allow":true,"access":"rwm"}"#)]).len(), 1);
     }
 
     #[test]

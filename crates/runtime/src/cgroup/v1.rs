@@ -10,7 +10,7 @@ use std::time::Duration;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
 use crate::cgroup::file::{Directory, below};
-use crate::cgroup::{Backend, Birth, BlkioEntry, CgroupError, Layout, Stats, kill_processes, until};
+use crate::cgroup::{Backend, Birth, BlkioEntry, CgroupError, Layout, Stats, devices, kill_processes, until};
 
 /// One cgroup in every hierarchy.
 #[derive(Debug)]
@@ -72,8 +72,8 @@ impl Backend for V1 {
         }
         if let Some(rules) = resources.devices().as_ref().filter(|rules| !rules.is_empty()) {
             let directory = self.directory("devices")?;
-            for rule in rules {
-                let (file, line) = crate::cgroup::devices::v1_line(rule);
+            for rule in devices::with_usual(rules) {
+                let (file, line) = devices::v1_line(&rule);
                 directory.write(file, &line)?;
             }
         }

@@ -68,7 +68,7 @@ impl Backend for V2 {
             let io = |action| {
                 move |source| CgroupError::Io { action, path: directory.0.clone(), source }
             };
-            let program = gantry_sys::bpf::load_device_program(&devices::v2_program(rules))
+            let program = gantry_sys::bpf::load_device_program(&devices::v2_program(&devices::with_usual(rules)))
                 .map_err(io("loading a device program for"))?;
             let cgroup = std::fs::File::open(&directory.0).map_err(io("opening"))?;
             gantry_sys::bpf::attach_device_program(cgroup.as_fd(), program.as_fd())

@@ -1,9 +1,9 @@
 //! Who the process is: user, groups, home, limits and capabilities.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use gantry_sys::{caps, process};
-use rustix::fs::{FileType, Gid, Uid};
+use gantry_sys::{caps, process, rooted};
+use rustix::fs::{FileType, Gid, OFlags, Stat, Uid};
 
 use crate::Reason;
 use crate::init::plan::{CapsPlan, ProgramPlan};
@@ -130,17 +130,26 @@ fn decimal(mut value: u32, buffer: &mut [u8; 10]) -> &str {
 }
 
 /// Gives the standard streams to the user, so that `/dev/stdout` can be opened again. Failures do not
-/// matter: a stream may be somebody else's, or of a kind that has no owner.
-pub(crate) fn own_streams(identity: Identity) {
-    for stream in process::standard_streams() {
+/// matter: a stream may be somebody else's, or of a kind that has no owner. A null device of the host's
+/// becomes the container's own.
+pub(crate) fn own_streams(root: BorrowedFd<'_>, identity: Identity) {
+    for (number, stream) in (0..).zip(process::standard_streams()) {
         let Ok(stat) = rustix::fs::fstat(stream) else { continue };
-        let device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-            && stat.st_rdev == rustix::fs::makedev(1, 3);
-        if stat.st_uid == identity.uid || device {
-            continue;
+        if is_null(&stat) {
+            let flags = OFlags::RDWR | OFlags::NOCTTY;
+            let Ok(own) = rooted::open_no_links(root, c"dev/null", flags) else { continue };
+            if rustix::fs::fstat(&own).is_ok_and(|stat| is_null(&stat)) {
+                let _ = process::place_fd(own.as_fd(), number);
+            }
+        } else if stat.st_uid != identity.uid {
+            let _ = rustix::fs::fchown(stream, Some(Uid::from_raw(identity.uid)), None::<Gid>);
         }
-        let _ = rustix::fs::fchown(stream, Some(Uid::from_raw(identity.uid)), None::<Gid>);
     }
+}
+
+fn is_null(stat: &Stat) -> bool {
+    let character = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    character && stat.st_rdev == rustix::fs::makedev(1, 3)
 }
 
 /// Sets the limits. One that may not be raised so far is set as high as may be, with a warning.

@@ -64,7 +64,7 @@ pub(crate) fn run<'a>(
     if let Ok(home) = CStr::from_bytes_with_nul(&room.home) {
         env.push(home);
     }
-    identity::own_streams(identity);
+    identity::own_streams(stage.root, identity);
     identity::limit(plan, report)?;
     if let Some(persona) = plan.personality {
         process::set_personality(persona).map_err(|error| report.failed(error, format_args!("personality")))?;

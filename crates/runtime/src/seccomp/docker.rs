@@ -5,7 +5,7 @@ use gantry_sys::caps;
 
 use crate::seccomp::filter::{ALLOW, Action, Compare, Rule, Test, errno};
 
-/// Allowed to everybody, on every architecture that has them.
+/// Allowed to everybody on x86, where the architecture has them.
 const ALLOWED: &str = "
 _llseek _newselect accept accept4 access adjtimex alarm bind brk cachestat capget capset chdir chmod
 chown chown32 clock_adjtime clock_adjtime64 clock_getres clock_getres_time64 clock_gettime
@@ -46,10 +46,7 @@ timer_delete timer_getoverrun timer_gettime timer_gettime64 timer_settime timer_
 timerfd_create timerfd_gettime timerfd_gettime64 timerfd_settime timerfd_settime64 times tkill
 truncate truncate64 ugetrlimit umask uname unlink unlinkat uretprobe utime utimensat
 utimensat_time64 utimes vfork vmsplice wait4 waitid waitpid write writev
-process_vm_readv process_vm_writev ptrace modify_ldt";
-
-/// Allowed on 64-bit x86 alone.
-const ALLOWED_64: &str = "arch_prctl";
+process_vm_readv process_vm_writev ptrace modify_ldt arch_prctl";
 
 /// What a capability in the bounding set allows beyond.
 const BY_CAPABILITY: [(&str, &str); 14] = [
@@ -105,7 +102,6 @@ pub(crate) fn rules(bounding: caps::Set) -> Vec<(&'static str, Vec<Rule>)> {
         rules.extend(names.split_ascii_whitespace().map(|name| (name, vec![always(ALLOW)])));
     };
     allow(ALLOWED);
-    allow(ALLOWED_64);
     for (capability, names) in BY_CAPABILITY {
         if has(capability) {
             allow(names);

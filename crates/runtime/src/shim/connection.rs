@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 
 use gantry_sys::fdpass;
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::protocol::{Frame, Outcome, Reply, Request};
@@ -34,6 +35,9 @@ pub const MAX_DESCRIPTORS: usize = 4096;
 
 /// The socket's name in the shim's directory.
 pub const SOCKET_NAME: &str = "shim.sock";
+
+/// How many may wait to be let in.
+pub(super) const BACKLOG: i32 = 8;
 
 const HEADER_BYTES: usize = 8;
 const READ_BYTES: usize = 16 * 1024;
@@ -385,7 +389,25 @@ impl AsRawFd for Connection {
 }
 
 /// The address of the socket in a directory, through `/proc/self/fd`, so that a long path fits.
-pub(super) fn socket_address(directory: impl AsFd) -> io::Result<SocketAddrUnix> {
+/// Makes the listening socket in a shim's directory, in the place of an earlier one.
+pub(super) fn listen(directory: &Path) -> Result<OwnedFd, ConnectionError> {
+    let make = || -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(directory, flags, Mode::empty())?;
+        match rustix::fs::unlinkat(&directory, SOCKET_NAME, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::net::bind(&socket, &socket_address(&directory)?)?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        Ok(socket)
+    };
+    make().map_err(ConnectionError::from)
+}
+
+fn socket_address(directory: impl AsFd) -> io::Result<SocketAddrUnix> {
     let path = format!("/proc/self/fd/{}/{SOCKET_NAME}", directory.as_fd().as_raw_fd());
     Ok(SocketAddrUnix::new(path)?)
 }

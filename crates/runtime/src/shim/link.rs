@@ -1,12 +1,12 @@
 //! The daemon's side of the shim: connections, the journal, and what is held for whoever comes next.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::SocketFlags;
 
-use super::connection::{Connection, SOCKET_NAME, socket_address};
+use super::connection::{BACKLOG, Connection, SOCKET_NAME};
 use super::journal::{JOURNAL_NAME, Journal};
 use super::poller::{EventFlags, Poller, Token, Watched};
 use super::protocol::{Event, Frame, Outcome, ReplyFrame, RequestFrame};
@@ -44,13 +44,14 @@ pub(super) struct Incoming {
 }
 
 impl Link {
-    /// Takes the first connection; with a directory (which is the current one) also opens the journal
-    /// and the socket there.
+    /// Takes the first connection; with a listening socket, which is in the current directory, also opens the
+    /// journal there.
     ///
     /// # Errors
     /// The directory cannot be used.
-    pub(super) fn new(first: OwnedFd, is_container: bool, poller: &Poller) -> io::Result<Self> {
-        let directory = is_container
+    pub(super) fn new(first: OwnedFd, listener: Option<OwnedFd>, poller: &Poller) -> io::Result<Self> {
+        let directory = listener
+            .is_some()
             .then(|| {
                 rustix::fs::open(c".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             })
@@ -58,8 +59,10 @@ impl Link {
         let journal = Journal::create(directory.as_ref())?;
         let mut link = Self { directory, listener: None, peers: Vec::new(), next_peer: 0, journal };
         link.add_peer(first, poller)?;
-        if let Some(directory) = &link.directory {
-            let mut listener = Watched::new(listen(directory)?, Token::Listener);
+        if let Some(listener) = listener {
+            // Once more: who connects is told our process, not that of the daemon that made the socket.
+            rustix::net::listen(&listener, BACKLOG)?;
+            let mut listener = Watched::new(listener, Token::Listener);
             listener.watch(poller, Some(EventFlags::IN))?;
             link.listener = Some(listener);
         }
@@ -180,6 +183,12 @@ impl Link {
         self.peers.iter().find(|peer| peer.greeted).map(|peer| peer.number)
     }
 
+    /// Whether a daemon that came later than this peer has said hello: what the earlier one left unread does not
+    /// count any more.
+    pub(super) fn is_outdated(&self, number: u32) -> bool {
+        self.peers.iter().any(|peer| peer.greeted && peer.number > number)
+    }
+
     /// Whether nobody is connected at all.
     pub(super) fn is_alone(&self) -> bool {
         self.peers.is_empty()
@@ -203,13 +212,4 @@ impl Link {
             drop(peer.connection.release(poller));
         }
     }
-}
-
-fn listen(directory: &OwnedFd) -> io::Result<OwnedFd> {
-    let _ = rustix::fs::unlinkat(directory, SOCKET_NAME, AtFlags::empty());
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    rustix::net::bind(&socket, &socket_address(directory.as_fd())?)?;
-    rustix::net::listen(&socket, 8)?;
-    Ok(socket)
 }

@@ -95,6 +95,9 @@ impl Supervisor {
     }
 
     fn hello(&mut self, peer: u32, id: u64, hello: &HelloRequest) -> Result<Answer, Refusal> {
+        if self.link.is_outdated(peer) {
+            return Err(Refusal::new(RefusalKind::Conflict, "another daemon has come since"));
+        }
         let protocol = PROTOCOL.min(hello.protocol);
         if protocol < PROTOCOL_OLDEST.max(hello.protocol_oldest) {
             let text = format!(

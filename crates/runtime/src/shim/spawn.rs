@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use gantry_sys::spawn as process;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::connection::{Connection, ConnectionError};
+use super::connection::{Connection, ConnectionError, listen};
 
 /// What ends a shim besides `Shutdown`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime<'a> {
-    /// Nothing: a container's. It keeps its journal and its socket `shim.sock` in this existing
-    /// directory (`<exec-root>/c/<id>`), which the caller made, mode 0700, and removes after the
+    /// Nothing: a container's, from its launch on; before, the end of its last connection. It keeps its journal
+    /// and its socket `shim.sock` in this existing directory (`<exec-root>/c/<id>`), which the caller made, mode 0700, and removes after the
     /// shim's end. Files of an earlier shim in it are replaced.
     Container(&'a Path),
     /// The end of the connection that it was started with: a build step's. The container is killed,
@@ -45,14 +45,14 @@ pub enum SpawnError {
         /// Why.
         source: io::Error,
     },
-    /// No socket pair.
+    /// No socket pair, or no socket in its directory.
     #[error("cannot make the shim's connection")]
     Connection(#[from] ConnectionError),
 }
 
 /// Starts the program `binary` (the absolute path of `gantry-shim`) connected to the caller, in a session of its own, with
 /// an empty environment, `/dev/null` as standard streams and no other descriptor than the
-/// connection. It stays in the caller's cgroups. Costs about a quarter of a millisecond; the new
+/// connection (and its listening socket). It stays in the caller's cgroups. Costs about a quarter of a millisecond; the new
 /// process needs no further attention before the first request, which may be sent at once.
 ///
 /// # Errors
@@ -72,16 +72,23 @@ pub fn spawn(binary: &Path, lifetime: Lifetime<'_>) -> Result<Spawned, SpawnErro
         Lifetime::Connection => None,
     };
     let mode = if directory.is_some() { c"container" } else { c"ephemeral" };
+    // The socket is there before the process is: should the caller die at this very moment, its successor can
+    // connect to the shim that is about to be, instead of taking it for dead.
+    let listener = match lifetime {
+        Lifetime::Container(path) => Some(listen(path)?),
+        Lifetime::Connection => None,
+    };
+    let descriptors: Vec<_> = [Some(&theirs), listener.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();
     // `/` for a build step's, so that it holds no directory of the daemon's.
     let child = process::spawn(&process::Spawn {
         program: &program,
         arguments: &[c"gantry-shim", mode],
         environment: &[],
         directory: Some(directory.as_deref().unwrap_or(c"/")),
-        descriptors: &[theirs.as_fd()],
+        descriptors: &descriptors,
     })
     .map_err(failed)?;
-    drop(theirs);
+    drop((theirs, listener));
     Ok(Spawned { connection: Connection::from_socket(ours)?, pid: child.pid, pidfd: child.pidfd })
 }
 

@@ -22,10 +22,10 @@ const LAST_OUTPUT: Duration = Duration::from_secs(10);
 /// After so long without any event, buffers are given back.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// What ends the shim besides `Shutdown`; the program's first argument.
+/// What ends the shim besides `Shutdown`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Nothing. The current directory is the shim's own.
+pub(super) enum Mode {
+    /// Nothing, from the launch on. The current directory is the shim's own.
     Container,
     /// The end of its first connection.
     Ephemeral,
@@ -73,13 +73,15 @@ struct Log {
     wake: Watched<OwnedFd>,
 }
 
-/// Runs a shim on its first connection until its end.
+/// Runs a shim on its first connection until its end; a container's also on its listening socket, which is in the
+/// current directory.
 ///
 /// # Errors
 /// It could not begin: no epoll, no journal. Later failures are told to the daemon.
-pub fn run(first: OwnedFd, mode: Mode) -> io::Result<()> {
+pub fn run(first: OwnedFd, listener: Option<OwnedFd>) -> io::Result<()> {
     let poller = Poller::new()?;
-    let link = Link::new(first, mode == Mode::Container, &poller)?;
+    let mode = if listener.is_some() { Mode::Container } else { Mode::Ephemeral };
+    let link = Link::new(first, listener, &poller)?;
     let mut supervisor = Supervisor {
         mode,
         poller,
@@ -131,9 +133,7 @@ impl Supervisor {
                 while let Some(incoming) = self.link.next_request(number, &self.poller) {
                     self.on_request(incoming);
                 }
-                if self.mode == Mode::Ephemeral && self.link.is_alone() {
-                    self.end_now();
-                }
+                self.end_if_unwanted();
             }
             Token::Init => self.on_init_ended(),
             Token::Spool => {
@@ -187,6 +187,19 @@ impl Supervisor {
                     || Instant::now() >= deadline
             }
             _ => false,
+        }
+    }
+
+    /// Ends with the last connection, where that is what keeps us: a build step's shim, and one whose daemon died
+    /// before it had anything launched. A daemon that waits to be let in is a connection too.
+    fn end_if_unwanted(&mut self) {
+        let unlaunched = || matches!(self.container.phase, Phase::Empty);
+        if !self.link.is_alone() || !(self.mode == Mode::Ephemeral || unlaunched()) {
+            return;
+        }
+        self.link.accept(&self.poller);
+        if self.link.is_alone() {
+            self.end_now();
         }
     }
 

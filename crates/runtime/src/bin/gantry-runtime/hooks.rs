@@ -27,7 +27,6 @@ pub(crate) fn check(spec: &Spec) -> Result<(), Failure> {
 }
 
 /// `prestart`, then `createRuntime`.
-#[expect(deprecated, reason = "Docker 20.10 sets its networks up in a prestart hook")]
 pub(crate) fn before_start(spec: &Spec, container: &Container) -> Result<(), Failure> {
     let Some(hooks) = spec.hooks() else { return Ok(()) };
     let document = container.document("creating");
