@@ -10,7 +10,17 @@ use crate::refusal::Refusal;
 
 /// The instructions that Docker takes here.
 const TAKEN: [&str; 11] = [
-    "CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
+    "CMD",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "HEALTHCHECK",
+    "LABEL",
+    "ONBUILD",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
 ];
 
 /// There are no base images in changes.
@@ -58,7 +68,8 @@ mod tests {
 
     #[test]
     fn changes_make_a_configuration() {
-        let changes = ["CMD [\"sh\"]".to_owned(), "ENV A=b".to_owned(), "expose 80".to_owned(), "USER u".to_owned()];
+        let changes =
+            ["CMD [\"sh\"]".to_owned(), "ENV A=b".to_owned(), "expose 80".to_owned(), "USER u".to_owned()];
         let config = apply(&changes).expect("changes");
         assert_eq!((config.cmd, config.user.as_str()), (Some(vec!["sh".to_owned()]), "u"));
         assert!(config.env == ["A=b"] && config.exposed_ports.contains_key("80/tcp"));

@@ -17,7 +17,8 @@ impl Network for StepNetwork {
             NetworkMode::None => "none",
             NetworkMode::Named(name) => name,
         };
-        let mut sandbox: Ephemeral = self.0.ephemeral(mode).map_err(|error| NetworkError(error.to_string()))?;
+        let mut sandbox: Ephemeral =
+            self.0.ephemeral(mode).map_err(|error| NetworkError(error.to_string()))?;
         let resolv_conf = std::fs::read(&sandbox.resolv_conf).map_err(|error| {
             NetworkError(format!("cannot read {}: {error}", sandbox.resolv_conf.display()))
         })?;

@@ -129,7 +129,9 @@ impl Options {
         };
         if let Some(file) = read_file(&path, must_exist)? {
             let given = |id: &str| {
-                matches.value_source(id).is_some_and(|source| source == clap::parser::ValueSource::CommandLine)
+                matches
+                    .value_source(id)
+                    .is_some_and(|source| source == clap::parser::ValueSource::CommandLine)
             };
             options.merge(&file, &given).with_context(|| format!("configuration file {}", path.display()))?;
         }
@@ -197,10 +199,34 @@ fn flag_of(key: &str) -> Option<&'static str> {
         return Some(flag);
     }
     const SAME: [&str; 28] = [
-        "hosts", "group", "data_root", "exec_root", "pidfile", "debug", "log_level", "labels", "storage_driver",
-        "bridge", "bip", "mtu", "icc", "ip_masq", "iptables", "ip", "dns", "dns_opts", "dns_search",
-        "cgroup_parent", "default_ulimits", "default_shm_size", "init", "no_new_privileges", "log_driver",
-        "live_restore", "default_runtime", "allow_insecure_tcp",
+        "hosts",
+        "group",
+        "data_root",
+        "exec_root",
+        "pidfile",
+        "debug",
+        "log_level",
+        "labels",
+        "storage_driver",
+        "bridge",
+        "bip",
+        "mtu",
+        "icc",
+        "ip_masq",
+        "iptables",
+        "ip",
+        "dns",
+        "dns_opts",
+        "dns_search",
+        "cgroup_parent",
+        "default_ulimits",
+        "default_shm_size",
+        "init",
+        "no_new_privileges",
+        "log_driver",
+        "live_restore",
+        "default_runtime",
+        "allow_insecure_tcp",
     ];
     let underscored = key.replace('-', "_");
     // A key that is in neither list is unknown; `set` says so.
@@ -216,7 +242,8 @@ fn read_file(path: &Path, must_exist: bool) -> Result<Option<Map<String, Value>>
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("configuration file {}", path.display())),
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("configuration file {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("configuration file {}", path.display()))?;
     if text.trim().is_empty() {
         return Ok(None);
     }
@@ -243,7 +270,8 @@ fn ulimits(value: &Value) -> Result<Vec<String>> {
     limits
         .iter()
         .map(|(name, limit)| {
-            let bound = |key: &str| limit.get(key).and_then(Value::as_i64).with_context(|| format!("{name}.{key}"));
+            let bound =
+                |key: &str| limit.get(key).and_then(Value::as_i64).with_context(|| format!("{name}.{key}"));
             Ok(format!("{name}={}:{}", bound("Soft")?, bound("Hard")?))
         })
         .collect()
@@ -266,8 +294,11 @@ mod tests {
 
     #[test]
     fn the_file_fills_in_what_flags_do_not_say() {
-        let options = merged(&["--debug"], r#"{"data-root":"/d","icc":false,"log-opts":{"max-size":"1m"},
-            "default-ulimits":{"nofile":{"Name":"nofile","Soft":1,"Hard":2}}}"#)
+        let options = merged(
+            &["--debug"],
+            r#"{"data-root":"/d","icc":false,"log-opts":{"max-size":"1m"},
+            "default-ulimits":{"nofile":{"Name":"nofile","Soft":1,"Hard":2}}}"#,
+        )
         .expect("a good file");
         assert_eq!(options.data_root, Path::new("/d"));
         assert!(!options.icc && options.debug);
@@ -291,7 +322,8 @@ mod tests {
     #[test]
     fn every_key_of_the_file_has_its_flag() {
         let command = <Options as clap::CommandFactory>::command();
-        for key in ["hosts", "data-root", "bip", "log-opts", "default-ulimits", "allow-insecure-tcp", "graph"] {
+        for key in ["hosts", "data-root", "bip", "log-opts", "default-ulimits", "allow-insecure-tcp", "graph"]
+        {
             let flag = flag_of(key).expect(key);
             assert!(command.get_arguments().any(|argument| argument.get_id() == flag), "{key}: {flag}");
         }

@@ -4,8 +4,15 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+
+/// How long a root may be held by what is left of a killed daemon.
+const MOMENT: Duration = Duration::from_millis(500);
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Ours until dropped. The descriptors are close-on-exec, so no shim ever holds them.
 #[derive(Debug)]
@@ -56,7 +63,7 @@ fn lock(root: &Path) -> Result<File> {
         .mode(0o600)
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
-    match file.try_lock() {
+    match lock_soon(&file) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let owner = fs::read_to_string(&path).unwrap_or_default();
@@ -75,6 +82,18 @@ fn lock(root: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// Takes the lock, if need be after a moment: a child that a killed daemon was just starting has the descriptor
+/// too, until its `execve`.
+fn lock_soon(file: &File) -> Result<(), TryLockError> {
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if begun.elapsed() < MOMENT => std::thread::sleep(PAUSE),
+            result => return result,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,7 +103,8 @@ mod tests {
         let base = std::env::temp_dir().join(format!("gantry-ownership-{}", std::process::id()));
         let (data, exec, pid) = (base.join("data"), base.join("exec"), base.join("pid"));
         let first = Ownership::take(&data, &exec, &pid).expect("nobody owns it");
-        let refused = Ownership::take(&data, &base.join("other"), &base.join("pid2")).expect_err("it is owned");
+        let refused =
+            Ownership::take(&data, &base.join("other"), &base.join("pid2")).expect_err("it is owned");
         assert!(refused.to_string().contains("belongs to another gantryd"), "{refused}");
         assert_eq!(fs::read_to_string(&pid).expect("a pidfile"), std::process::id().to_string());
         drop(first);

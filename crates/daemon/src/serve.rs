@@ -37,7 +37,8 @@ pub(crate) fn log(options: &Options) {
     let chosen = std::env::var("GANTRY_LOG").unwrap_or_else(|_| format!("{level},hyper=warn"));
     let filter = tracing_subscriber::EnvFilter::try_new(chosen).unwrap_or_else(|_| "info".into());
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr);
     // The journal has a clock of its own. A second subscriber cannot be there yet.
     let _ = if under_systemd { builder.without_time().try_init() } else { builder.try_init() };
 }
@@ -164,6 +165,11 @@ fn builder(options: &Options, store: Store, engine: &Engine) -> Result<Builder> 
     let network = Arc::new(StepNetwork(engine.sandboxes.clone()));
     let executor = Arc::new(ShimExecutor::new(ShimExecutorOptions { places, network }));
     let directory = options.data_root.join("builds");
-    Builder::open(BuilderOptions { store, directory, executor, limits: gantry_build::context::ContextLimits::default() })
-        .context("cannot open the builder")
+    Builder::open(BuilderOptions {
+        store,
+        directory,
+        executor,
+        limits: gantry_build::context::ContextLimits::default(),
+    })
+    .context("cannot open the builder")
 }

@@ -67,7 +67,8 @@ pub(crate) fn engine(options: &Options) -> Result<Settings> {
             cgroup_parent: options.cgroup_parent.clone().filter(|path| !path.is_empty()),
             ulimits: ulimits(&options.default_ulimits)?,
             shm_size_bytes: match &options.default_shm_size {
-                Some(text) => bytes(text).with_context(|| format!("--default-shm-size {text}: expected a size, such as 64m"))?,
+                Some(text) => bytes(text)
+                    .with_context(|| format!("--default-shm-size {text}: expected a size, such as 64m"))?,
                 None => 0,
             },
             init: options.init,
@@ -82,7 +83,8 @@ pub(crate) fn engine(options: &Options) -> Result<Settings> {
 
 fn log_options(given: &[String]) -> Result<BTreeMap<String, String>> {
     let pair = |text: &String| {
-        let (key, value) = text.split_once('=').with_context(|| format!("--log-opt {text}: expected key=value"))?;
+        let (key, value) =
+            text.split_once('=').with_context(|| format!("--log-opt {text}: expected key=value"))?;
         Ok((key.to_owned(), value.to_owned()))
     };
     given.iter().map(pair).collect()
@@ -102,7 +104,9 @@ fn ulimits(given: &[String]) -> Result<BTreeMap<String, Ulimit>> {
     };
     given
         .iter()
-        .map(|text| limit(text).with_context(|| format!("--default-ulimit {text}: expected name=soft[:hard]")))
+        .map(|text| {
+            limit(text).with_context(|| format!("--default-ulimit {text}: expected name=soft[:hard]"))
+        })
         .collect()
 }
 
@@ -133,8 +137,18 @@ mod tests {
 
     #[test]
     fn sizes_have_units_of_1024() {
-        for (text, want) in [("64m", Some(64 << 20)), ("1g", Some(1 << 30)), ("65536", Some(65536)), ("1kb", Some(1024)),
-            ("2MiB", Some(2 << 20)), ("0.5k", Some(510)), ("", None), ("m", None), ("-1", None), ("1x", None)] {
+        for (text, want) in [
+            ("64m", Some(64 << 20)),
+            ("1g", Some(1 << 30)),
+            ("65536", Some(65536)),
+            ("1kb", Some(1024)),
+            ("2MiB", Some(2 << 20)),
+            ("0.5k", Some(510)),
+            ("", None),
+            ("m", None),
+            ("-1", None),
+            ("1x", None),
+        ] {
             assert_eq!(bytes(text), want, "{text:?}");
         }
     }

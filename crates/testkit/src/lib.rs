@@ -28,6 +28,7 @@ pub mod daemon;
 pub mod http;
 pub mod image;
 pub mod leak;
+pub mod reference;
 pub mod terminal;
 
 pub use bench::Bench;

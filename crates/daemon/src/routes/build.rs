@@ -6,7 +6,9 @@ use std::sync::Arc;
 use gantry_api::Method::Post;
 use gantry_api::build::{BuildOptions as Wire, PruneResponse};
 use gantry_build::render::Classic;
-use gantry_build::{BuildError, BuildEvent, BuildOptions, BuildRequest, Cancel, ContextSource, NetworkMode, RunOptions};
+use gantry_build::{
+    BuildError, BuildEvent, BuildOptions, BuildRequest, Cancel, ContextSource, NetworkMode, RunOptions,
+};
 use gantry_model::{ErrorKind, Reference};
 use gantry_server::router::RouterError;
 use gantry_server::{Body, Failure, Reply, Request, Sender};
@@ -48,8 +50,13 @@ async fn build(app: Arc<App>, mut request: Request) -> Answer {
     let (sender, body) = Body::channel(64);
     let (verdict, begun) = oneshot::channel();
     let (ended, end) = oneshot::channel();
-    let output =
-        Output { renderer: Classic::new(quiet), sender: sender.clone(), verdict: Some(verdict), cancel, _ended: ended };
+    let output = Output {
+        renderer: Classic::new(quiet),
+        sender: sender.clone(),
+        verdict: Some(verdict),
+        cancel,
+        _ended: ended,
+    };
     tokio::task::spawn_blocking(move || run(&app, job, output));
     // The body is read for as long as the builder wants it; the reply may begin before its end.
     let pumping = tokio::spawn(async move { pump.run(&mut request).await });

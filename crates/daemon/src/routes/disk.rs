@@ -25,7 +25,9 @@ pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
 
 async fn usage(app: Arc<App>, request: Request) -> Answer {
     let kinds: Vec<&str> = request.query.all("type").collect();
-    if let Some(unknown) = kinds.iter().find(|kind| !["container", "image", "volume", "build-cache"].contains(kind)) {
+    if let Some(unknown) =
+        kinds.iter().find(|kind| !["container", "image", "volume", "build-cache"].contains(kind))
+    {
         return Err(Refusal::invalid(format!("unknown object type: {unknown}")));
     }
     let wanted = |kind: &str| kinds.is_empty() || kinds.contains(&kind);
@@ -42,7 +44,8 @@ async fn usage(app: Arc<App>, request: Request) -> Answer {
     }
     if wanted("container") {
         let containers = containers(&app).await?;
-        let stopped = |one: &&ContainerSummary| !matches!(one.state.as_str(), "running" | "paused" | "restarting");
+        let stopped =
+            |one: &&ContainerSummary| !matches!(one.state.as_str(), "running" | "paused" | "restarting");
         let reclaimable = containers.iter().filter(stopped).map(|one| one.size_rw).sum();
         let active = containers.len() - containers.iter().filter(stopped).count();
         let total = containers.iter().map(|one| one.size_rw).sum();
@@ -52,7 +55,8 @@ async fn usage(app: Arc<App>, request: Request) -> Answer {
     if wanted("volume") {
         let volumes = volumes(&app).await?;
         let of = |one: &Volume| one.usage_data.clone().unwrap_or_default();
-        let unused = volumes.iter().map(of).filter(|usage| usage.ref_count == 0).map(|usage| usage.size).sum();
+        let unused =
+            volumes.iter().map(of).filter(|usage| usage.ref_count == 0).map(|usage| usage.size).sum();
         let active = volumes.iter().filter(|one| of(one).ref_count > 0).count();
         let total = volumes.iter().map(|one| of(one).size).sum();
         usage.volume_usage = Some(short(&volumes, active, total, unused, verbose));
@@ -63,14 +67,33 @@ async fn usage(app: Arc<App>, request: Request) -> Answer {
         usage.build_cache_usage = Some(Usage::default());
     }
     if verbose {
-        usage = DiskUsage { layers_size: 0, images: None, containers: None, volumes: None, build_cache: None, ..usage };
+        usage = DiskUsage {
+            layers_size: 0,
+            images: None,
+            containers: None,
+            volumes: None,
+            build_cache: None,
+            ..usage
+        };
     } else if !new {
-        usage = DiskUsage { image_usage: None, container_usage: None, volume_usage: None, build_cache_usage: None, ..usage };
+        usage = DiskUsage {
+            image_usage: None,
+            container_usage: None,
+            volume_usage: None,
+            build_cache_usage: None,
+            ..usage
+        };
     }
     Ok(Reply::versioned_json(&usage))
 }
 
-fn short<T: serde::Serialize>(items: &[T], active: usize, total: i64, reclaimable: i64, verbose: bool) -> Usage {
+fn short<T: serde::Serialize>(
+    items: &[T],
+    active: usize,
+    total: i64,
+    reclaimable: i64,
+    verbose: bool,
+) -> Usage {
     let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     Usage {
         active_count: count(active),
@@ -83,7 +106,8 @@ fn short<T: serde::Serialize>(items: &[T], active: usize, total: i64, reclaimabl
 
 async fn images(app: &App) -> Result<Vec<ImageSummary>, Refusal> {
     let all = app.engine.images.list(AllImages::No, &Filters::default()).await?;
-    let shared = |image: &gantry_engine::images::Summary| ImageSummary { shared_size: 0, ..image::summary(image) };
+    let shared =
+        |image: &gantry_engine::images::Summary| ImageSummary { shared_size: 0, ..image::summary(image) };
     Ok(all.iter().map(shared).collect())
 }
 

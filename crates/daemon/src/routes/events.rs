@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use gantry_api::event::{Actor, EventMessage};
 use gantry_api::Method::Get;
+use gantry_api::event::{Actor, EventMessage};
 use gantry_api::{ApiVersion, differences, gojson};
 use gantry_engine::events::EventQuery;
 use gantry_model::event::Event;
@@ -30,13 +30,15 @@ enum Format {
 async fn events(app: Arc<App>, request: Request) -> Answer {
     let at = |key: &str| {
         let text = request.query.get(key);
-        time::parse(text, now()).ok_or_else(|| Refusal::invalid(format!("invalid value for {key:?}: {text:?}")))
+        time::parse(text, now())
+            .ok_or_else(|| Refusal::invalid(format!("invalid value for {key:?}: {text:?}")))
     };
     let (since, until) = (at("since")?, at("until")?);
     if since.zip(until).is_some_and(|(since, until)| since > until) {
         return Err(Refusal::invalid("`since` time cannot be after `until` time"));
     }
-    let mut subscription = app.engine.events.subscribe(EventQuery { since, until, filters: filters(&request)? })?;
+    let mut subscription =
+        app.engine.events.subscribe(EventQuery { since, until, filters: filters(&request)? })?;
     let format = format(&request);
     let (sender, body) = Body::channel(16);
     tokio::spawn(async move {
@@ -65,7 +67,8 @@ async fn events(app: Arc<App>, request: Request) -> Answer {
 
 fn format(request: &Request) -> Format {
     let accepts = request.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let accepts = |kind: &str| accepts.split(',').any(|item| item.split(';').next().is_some_and(|k| k.trim() == kind));
+    let accepts =
+        |kind: &str| accepts.split(',').any(|item| item.split(';').next().is_some_and(|k| k.trim() == kind));
     if request.version >= ApiVersion::v1(52) {
         if accepts("application/json-seq") {
             return Format::Sequence;

@@ -50,7 +50,8 @@ async fn create(app: Arc<App>, mut request: Request) -> Answer {
 
 async fn start(app: Arc<App>, mut request: Request) -> Answer {
     let wire: StartRequest = request.json().await?;
-    let options = ExecStartOptions { detach: wire.detach, tty: wire.tty, console_size: size(wire.console_size) };
+    let options =
+        ExecStartOptions { detach: wire.detach, tty: wire.tty, console_size: size(wire.console_size) };
     if wire.detach {
         app.engine.containers.exec_detached(request.name(), options).await?;
         return Ok(Reply::status(StatusCode::OK));

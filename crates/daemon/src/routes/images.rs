@@ -48,7 +48,8 @@ async fn create(app: Arc<App>, request: Request) -> Answer {
 
 async fn import(app: Arc<App>, mut request: Request) -> Answer {
     let query = &request.query;
-    let given: Vec<String> = query.all("changes").filter(|change| !change.is_empty()).map(str::to_owned).collect();
+    let given: Vec<String> =
+        query.all("changes").filter(|change| !change.is_empty()).map(str::to_owned).collect();
     let platform = query.get("platform");
     let options = ImportOptions {
         config: changes::apply(&given)?,
@@ -94,7 +95,9 @@ async fn search(_: Arc<App>, _: Request) -> Answer {
 
 async fn inspect(app: Arc<App>, request: Request) -> Answer {
     if request.query.bool("manifests") {
-        return Err(Refusal::not_implemented("manifests are not shown: this daemon keeps one platform of an image"));
+        return Err(Refusal::not_implemented(
+            "manifests are not shown: this daemon keeps one platform of an image",
+        ));
     }
     let found = app.engine.images.inspect(request.name()).await?;
     let graph_driver = GraphDriver { name: app.driver.clone(), ..GraphDriver::default() };
@@ -126,7 +129,8 @@ fn steps(removed: &[Removed]) -> Vec<DeleteItem> {
 }
 
 async fn remove(app: Arc<App>, request: Request) -> Answer {
-    let options = RemoveOptions { force: request.query.bool("force"), no_prune: request.query.bool("noprune") };
+    let options =
+        RemoveOptions { force: request.query.bool("force"), no_prune: request.query.bool("noprune") };
     let removed = app.engine.images.remove(request.name(), options).await?;
     Ok(Reply::json(&steps(&removed)))
 }
@@ -134,5 +138,8 @@ async fn remove(app: Arc<App>, request: Request) -> Answer {
 async fn prune(app: Arc<App>, request: Request) -> Answer {
     let (removed, bytes) = app.engine.images.prune(&filters(&request)?).await?;
     let items = steps(&removed);
-    Ok(Reply::json(&PruneResponse { images_deleted: (!items.is_empty()).then_some(items), space_reclaimed: bytes }))
+    Ok(Reply::json(&PruneResponse {
+        images_deleted: (!items.is_empty()).then_some(items),
+        space_reclaimed: bytes,
+    }))
 }

@@ -30,7 +30,8 @@ async fn logs(app: Arc<App>, request: Request) -> Answer {
     }
     let at = |key: &str| {
         let text = query.get(key);
-        time::parse(text, now()).ok_or_else(|| Refusal::invalid(format!("invalid value for {key:?}: {text:?}")))
+        time::parse(text, now())
+            .ok_or_else(|| Refusal::invalid(format!("invalid value for {key:?}: {text:?}")))
     };
     let options = LogOptions {
         stdout,
@@ -83,7 +84,11 @@ async fn send(mut stream: LogStream, sender: Sender, form: Form) {
             }
             Err(error) => {
                 let text = format!("error reading logs: {error}\n");
-                piece.extend(if form.framed { frame::frame(Stream::SystemError, text.as_bytes()) } else { text.into_bytes() });
+                piece.extend(if form.framed {
+                    frame::frame(Stream::SystemError, text.as_bytes())
+                } else {
+                    text.into_bytes()
+                });
                 let _ = flush(&sender, &mut piece).await;
                 return;
             }

@@ -51,7 +51,12 @@ struct Table<'r> {
 }
 
 impl Table<'_> {
-    fn add<F>(&mut self, method: Method, pattern: &str, route: fn(Arc<App>, Request) -> F) -> Result<(), RouterError>
+    fn add<F>(
+        &mut self,
+        method: Method,
+        pattern: &str,
+        route: fn(Arc<App>, Request) -> F,
+    ) -> Result<(), RouterError>
     where
         F: Future<Output = Answer> + Send + 'static,
     {
@@ -99,5 +104,6 @@ fn now() -> gantry_model::Timestamp {
 /// A number of the terminal's size.
 fn cells(request: &Request, key: &str) -> Result<u16, Refusal> {
     let number = request.query.number(key)?.unwrap_or(0);
-    u16::try_from(number).map_err(|_| Refusal::invalid(format!("invalid resize {key}: {number} is out of range")))
+    u16::try_from(number)
+        .map_err(|_| Refusal::invalid(format!("invalid resize {key}: {number} is out of range")))
 }

@@ -102,7 +102,8 @@ fn memory(stats: &Stats) -> Value {
 
 fn block(stats: &Stats) -> Value {
     let (read, written) = stats.block_bytes;
-    let entry = |operation: &str, bytes: u64| json!({"major": 0, "minor": 0, "op": operation, "value": bytes});
+    let entry =
+        |operation: &str, bytes: u64| json!({"major": 0, "minor": 0, "op": operation, "value": bytes});
     let entries = (read + written > 0).then(|| json!([entry("read", read), entry("write", written)]));
     json!({
         "io_service_bytes_recursive": entries,

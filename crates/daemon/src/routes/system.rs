@@ -41,7 +41,9 @@ async fn information(app: Arc<App>, _: Request) -> Answer {
 }
 
 async fn auth(_: Arc<App>, _: Request) -> Answer {
-    Err(Refusal::not_implemented("logging in to a registry is not supported yet: this daemon does not pull or push"))
+    Err(Refusal::not_implemented(
+        "logging in to a registry is not supported yet: this daemon does not pull or push",
+    ))
 }
 
 /// There are none. `docker inspect` asks for everything that a name could mean, this last.

@@ -7,8 +7,8 @@ use gantry_api::Map;
 use gantry_api::container::{ContainerConfig, CreateRequest as WireRequest, NetworkingConfig};
 use gantry_api::host_config::{self as wire, PortMap};
 use gantry_engine::containers::config::{
-    AttachDefaults, Config, CreateRequest, DeviceMapping, EndpointRequest, HostConfig, LogConfig, MountRequest,
-    NameConfig, NamespaceModes, Port, PortBinding, Resources, Security, Ulimit,
+    AttachDefaults, Config, CreateRequest, DeviceMapping, EndpointRequest, HostConfig, LogConfig,
+    MountRequest, NameConfig, NamespaceModes, Port, PortBinding, Resources, Security, Ulimit,
 };
 use gantry_model::container::RestartPolicy;
 use gantry_model::mount::MountKind;
@@ -62,7 +62,11 @@ fn config_of(wire: ContainerConfig) -> Result<Config, Refusal> {
         hostname: wire.hostname,
         domainname: wire.domainname,
         user: wire.user,
-        attach: AttachDefaults { stdin: wire.attach_stdin, stdout: wire.attach_stdout, stderr: wire.attach_stderr },
+        attach: AttachDefaults {
+            stdin: wire.attach_stdin,
+            stdout: wire.attach_stdout,
+            stderr: wire.attach_stderr,
+        },
         exposed_ports,
         tty: wire.tty,
         open_stdin: wire.open_stdin,
@@ -125,7 +129,8 @@ fn port_binding(port: Port, wire: &wire::PortBinding) -> Result<PortBinding, Ref
     };
     let host_ports = match wire.host_port.as_str() {
         "" => (0, 0),
-        text => port_range(text).ok_or_else(|| Refusal::invalid(format!("invalid port specification: {text:?}")))?,
+        text => port_range(text)
+            .ok_or_else(|| Refusal::invalid(format!("invalid port specification: {text:?}")))?,
     };
     Ok(PortBinding { port, host_ip, host_ports })
 }
@@ -147,8 +152,9 @@ pub(crate) fn restart_policy(wire: &wire::RestartPolicy) -> Result<RestartPolicy
         "always" => RestartPolicy::Always,
         "unless-stopped" => RestartPolicy::UnlessStopped,
         "on-failure" => RestartPolicy::OnFailure {
-            max_retries: u32::try_from(retries)
-                .map_err(|_| Refusal::invalid("invalid restart policy: maximum retry count cannot be negative"))?,
+            max_retries: u32::try_from(retries).map_err(|_| {
+                Refusal::invalid("invalid restart policy: maximum retry count cannot be negative")
+            })?,
         },
         other => {
             return Err(Refusal::invalid(format!(
@@ -258,7 +264,8 @@ fn mount(wire: &wire::Mount) -> Result<MountRequest, Refusal> {
         (wire.tmpfs_options.is_some(), MountKind::Tmpfs, "TmpfsOptions"),
     ];
     if let Some((.., name)) = foreign.iter().find(|(given, of, _)| *given && *of != kind) {
-        let text = format!("invalid mount config for type {:?}: field {name} must not be specified", wire.kind);
+        let text =
+            format!("invalid mount config for type {:?}: field {name} must not be specified", wire.kind);
         return Err(Refusal::invalid(text));
     }
     if wire.volume_options.as_ref().is_some_and(|options| !options.subpath.is_empty()) {
@@ -278,8 +285,9 @@ fn mount(wire: &wire::Mount) -> Result<MountRequest, Refusal> {
         no_copy: volume.no_copy,
         labels: volume.labels.unwrap_or_default(),
         driver_options: driver.options.unwrap_or_default(),
-        tmpfs_size_bytes: u64::try_from(tmpfs.size_bytes)
-            .map_err(|_| Refusal::invalid("invalid mount config for type \"tmpfs\": size cannot be negative"))?,
+        tmpfs_size_bytes: u64::try_from(tmpfs.size_bytes).map_err(|_| {
+            Refusal::invalid("invalid mount config for type \"tmpfs\": size cannot be negative")
+        })?,
         tmpfs_mode: tmpfs.mode,
     })
 }
@@ -288,7 +296,8 @@ fn endpoints(wire: Option<NetworkingConfig>) -> Result<Vec<EndpointRequest>, Ref
     let given: Map<_> = wire.and_then(|wire| wire.endpoints_config).unwrap_or_default();
     let convert = |(network, settings): (String, Option<gantry_api::network::EndpointSettings>)| {
         let settings = settings.unwrap_or_default();
-        let address = settings.ipam_config.map(|config| config.ipv4_address).filter(|address| !address.is_empty());
+        let address =
+            settings.ipam_config.map(|config| config.ipv4_address).filter(|address| !address.is_empty());
         let address = address
             .map(|text| text.parse().map_err(|_| Refusal::invalid(format!("invalid IPv4 address: {text}"))))
             .transpose()?;
@@ -328,25 +337,38 @@ mod tests {
         .expect("a request");
         assert_eq!(made.config.exposed_ports.len(), 3);
         let port = |number| Port { number, protocol: Protocol::Tcp };
-        assert_eq!(made.host.port_bindings, [
-            PortBinding { port: port(80), host_ip: Some([127, 0, 0, 1].into()), host_ports: (8080, 8080) },
-            PortBinding { port: port(80), host_ip: None, host_ports: (9000, 9010) },
-            PortBinding { port: port(81), host_ip: None, host_ports: (0, 0) },
-        ]);
+        assert_eq!(
+            made.host.port_bindings,
+            [
+                PortBinding {
+                    port: port(80),
+                    host_ip: Some([127, 0, 0, 1].into()),
+                    host_ports: (8080, 8080)
+                },
+                PortBinding { port: port(80), host_ip: None, host_ports: (9000, 9010) },
+                PortBinding { port: port(81), host_ip: None, host_ports: (0, 0) },
+            ]
+        );
     }
 
     #[test]
     fn wrong_requests_are_refused_in_dockers_words() {
         for (body, want) in [
             ("{}", "config cannot be empty in order to create a container"),
-            (r#"{"Image":"a","HostConfig":{"AutoRemove":true,"RestartPolicy":{"Name":"always"}}}"#,
-                "can't create 'AutoRemove' container with restart policy"),
-            (r#"{"Image":"a","HostConfig":{"RestartPolicy":{"Name":"sometimes"}}}"#,
-                "invalid restart policy: unknown policy 'sometimes'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"),
+            (
+                r#"{"Image":"a","HostConfig":{"AutoRemove":true,"RestartPolicy":{"Name":"always"}}}"#,
+                "can't create 'AutoRemove' container with restart policy",
+            ),
+            (
+                r#"{"Image":"a","HostConfig":{"RestartPolicy":{"Name":"sometimes"}}}"#,
+                "invalid restart policy: unknown policy 'sometimes'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
+            ),
             (r#"{"Image":"a","HostConfig":{"ShmSize":-1}}"#, "SHM size can not be less than 0"),
             (r#"{"Image":"a","ExposedPorts":{"x":{}}}"#, "invalid port specification: \"x\""),
-            (r#"{"Image":"a","HostConfig":{"Mounts":[{"Type":"bind","Target":"/a","TmpfsOptions":{}}]}}"#,
-                "invalid mount config for type \"bind\": field TmpfsOptions must not be specified"),
+            (
+                r#"{"Image":"a","HostConfig":{"Mounts":[{"Type":"bind","Target":"/a","TmpfsOptions":{}}]}}"#,
+                "invalid mount config for type \"bind\": field TmpfsOptions must not be specified",
+            ),
         ] {
             assert_eq!(convert(body).err().as_deref(), Some(want), "{body}");
         }

@@ -18,8 +18,17 @@ pub(crate) struct HostDefaults {
 
 /// Paths that a container cannot see into.
 const MASKED: [&str; 12] = [
-    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
 
@@ -94,21 +103,43 @@ mod tests {
 
     #[test]
     fn a_silent_client_gets_dockers_defaults() {
-        let mut host = HostConfig { memory: 5, pids_limit: Some(0), memory_swappiness: Some(-1), ..HostConfig::default() };
+        let mut host = HostConfig {
+            memory: 5,
+            pids_limit: Some(0),
+            memory_swappiness: Some(-1),
+            ..HostConfig::default()
+        };
         fill(&mut host, &defaults());
-        assert_eq!((host.network_mode.as_str(), host.ipc_mode.as_str(), host.cgroupns_mode.as_str()), ("bridge", "private", "host"));
-        assert_eq!((host.memory_swap, host.pids_limit, host.memory_swappiness, host.oom_kill_disable), (10, None, None, Some(false)));
+        assert_eq!(
+            (host.network_mode.as_str(), host.ipc_mode.as_str(), host.cgroupns_mode.as_str()),
+            ("bridge", "private", "host")
+        );
+        assert_eq!(
+            (host.memory_swap, host.pids_limit, host.memory_swappiness, host.oom_kill_disable),
+            (10, None, None, Some(false))
+        );
         assert_eq!(host.masked_paths.map_or(0, |paths| paths.len()), 12);
     }
 
     #[test]
     fn what_a_client_says_stays() {
-        let said = HostConfig { network_mode: "host".into(), shm_size: 1, masked_paths: Some(Vec::new()), ..HostConfig::default() };
+        let said = HostConfig {
+            network_mode: "host".into(),
+            shm_size: 1,
+            masked_paths: Some(Vec::new()),
+            ..HostConfig::default()
+        };
         let mut host = said.clone();
         fill(&mut host, &defaults());
-        assert_eq!((host.network_mode, host.shm_size, host.masked_paths), ("host".into(), 1, Some(Vec::new())));
+        assert_eq!(
+            (host.network_mode, host.shm_size, host.masked_paths),
+            ("host".into(), 1, Some(Vec::new()))
+        );
         let mut privileged = HostConfig { privileged: true, ..HostConfig::default() };
         fill(&mut privileged, &HostDefaults { cgroup_version: 2, ..defaults() });
-        assert_eq!((privileged.cgroupns_mode.as_str(), privileged.masked_paths, privileged.oom_kill_disable), ("host", None, None));
+        assert_eq!(
+            (privileged.cgroupns_mode.as_str(), privileged.masked_paths, privileged.oom_kill_disable),
+            ("host", None, None)
+        );
     }
 }

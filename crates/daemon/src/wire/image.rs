@@ -52,7 +52,9 @@ pub(crate) fn inspect(image: &Summary, graph_driver: GraphDriver) -> ImageInspec
             kind: "layers".into(),
             layers: config.rootfs.diff_ids.iter().map(ToString::to_string).collect(),
         },
-        metadata: Metadata { last_tag_time: image.last_tagged.map_or(String::new(), |time| time.rfc3339_nano()) },
+        metadata: Metadata {
+            last_tag_time: image.last_tagged.map_or(String::new(), |time| time.rfc3339_nano()),
+        },
         config: run_config(&config.config),
     }
 }

@@ -1,7 +1,8 @@
 //! `version` and `info`.
 
 use gantry_api::system::{
-    Commit, Component, Firewall, IndexConfig, Info, PlatformName, Plugins, RegistryConfig, Runtime, Swarm, Version,
+    Commit, Component, Firewall, IndexConfig, Info, PlatformName, Plugins, RegistryConfig, Runtime, Swarm,
+    Version,
 };
 use gantry_api::{Map, version};
 use gantry_engine::system::Info as Facts;
@@ -25,7 +26,11 @@ pub(crate) fn version(facts: &Facts) -> Version {
     let component = |name: &str, details| Component { name: name.into(), version: VERSION.into(), details };
     Version {
         platform: PlatformName { name: "Gantry".into() },
-        components: vec![component("Engine", details), component("gantry-shim", Map::new()), component("gantry-runtime", Map::new())],
+        components: vec![
+            component("Engine", details),
+            component("gantry-shim", Map::new()),
+            component("gantry-runtime", Map::new()),
+        ],
         version: VERSION.into(),
         api_version: version::MAX.to_string(),
         min_api_version: version::MIN.to_string(),

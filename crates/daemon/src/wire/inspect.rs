@@ -42,7 +42,10 @@ pub(crate) fn inspect(view: &View, beside: Beside) -> ContainerInspect {
         resolv_conf_path: file("resolv.conf"),
         hostname_path: file("hostname"),
         hosts_path: file("hosts"),
-        log_path: record.log_path().filter(|_| started).map_or(String::new(), |path| path.to_string_lossy().into_owned()),
+        log_path: record
+            .log_path()
+            .filter(|_| started)
+            .map_or(String::new(), |path| path.to_string_lossy().into_owned()),
         name: format!("/{}", record.name),
         restart_count: view.state.restart_count.into(),
         driver: beside.graph_driver.name.clone(),
@@ -122,7 +125,12 @@ fn config(record: &Record, host_name: &str) -> ContainerConfig {
 
 /// The mounts of a container, as lists and inspect show them.
 pub(crate) fn mounts(record: &Record) -> Vec<MountPoint> {
-    record.mounts.iter().filter(|point| shown(record, point)).map(|point| mount_point(record, point)).collect()
+    record
+        .mounts
+        .iter()
+        .filter(|point| shown(record, point))
+        .map(|point| mount_point(record, point))
+        .collect()
 }
 
 /// What `--tmpfs` made is not among Docker's mounts; what `--mount type=tmpfs` made is.
@@ -135,7 +143,11 @@ fn mount_point(record: &Record, point: &mount::MountPoint) -> MountPoint {
     let volume = point.kind == MountKind::Volume;
     // Docker gives a volume that `-v` names the mode of a shared label.
     let by_bind = || {
-        record.host.binds.iter().any(|bind| bind.split(':').next() == Some(point.name.as_str()) && bind.contains(':'))
+        record
+            .host
+            .binds
+            .iter()
+            .any(|bind| bind.split(':').next() == Some(point.name.as_str()) && bind.contains(':'))
     };
     let mode = if volume && point.mode.is_empty() && by_bind() { "z" } else { &point.mode };
     let propagation = match point.kind {
@@ -166,7 +178,11 @@ fn network_settings(view: &View) -> NetworkSettings {
     let bridge = attached.endpoints.get("bridge").map(endpoint).unwrap_or_default();
     NetworkSettings {
         sandbox_id: attached.sandbox.as_ref().map_or(String::new(), ToString::to_string),
-        sandbox_key: if running && view.state.pid != 0 { format!("/proc/{}/ns/net", view.state.pid) } else { String::new() },
+        sandbox_key: if running && view.state.pid != 0 {
+            format!("/proc/{}/ns/net", view.state.pid)
+        } else {
+            String::new()
+        },
         ports: if running { port_map(attached) } else { PortMap::new() },
         endpoint_id: bridge.endpoint_id,
         gateway: bridge.gateway,
@@ -195,7 +211,8 @@ fn port_map(attached: &Attached) -> PortMap {
 }
 
 fn endpoint(end: &Endpoint) -> EndpointSettings {
-    let text = |address: Option<std::net::Ipv4Addr>| address.map_or(String::new(), |address| address.to_string());
+    let text =
+        |address: Option<std::net::Ipv4Addr>| address.map_or(String::new(), |address| address.to_string());
     EndpointSettings {
         aliases: (!end.aliases.is_empty()).then(|| end.aliases.clone()),
         mac_address: end.mac_address.clone(),

@@ -23,10 +23,7 @@ pub(crate) fn summary(view: &View, image: String, now: Timestamp) -> ContainerSu
         labels: record.config.labels.clone(),
         state: view.state.status.as_str().into(),
         status: status::status(&view.state, now),
-        host_config: SummaryHostConfig {
-            network_mode: network_mode(view),
-            annotations: annotations(view),
-        },
+        host_config: SummaryHostConfig { network_mode: network_mode(view), annotations: annotations(view) },
         network_settings: SummaryNetworkSettings { networks: inspect::networks(&view.network) },
         mounts: inspect::mounts(record),
         health: None,

@@ -4,6 +4,7 @@ mod build;
 mod images;
 mod lifecycle;
 mod network;
+mod reference;
 mod run;
 mod survival;
 mod tty;
