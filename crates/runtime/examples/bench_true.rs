@@ -57,7 +57,13 @@ fn bench(base: &Path, runs: usize, pause: Duration) -> Result<(), Box<dyn std::e
         process.wait()?;
         let exited = start.elapsed();
         cgroup.remove()?;
-        times.push([made, created_at - made, started - created_at, exited - started, start.elapsed() - exited]);
+        times.push([
+            made,
+            created_at - made,
+            started - created_at,
+            exited - started,
+            start.elapsed() - exited,
+        ]);
     }
     // The parent is ours alone.
     Cgroup::open(&layout, Path::new("/gantry-bench")).remove()?;

@@ -42,11 +42,8 @@ pub fn exec(exec: Exec<'_>) -> Result<Created, LaunchError> {
     let birth = exec.cgroup.map(Cgroup::birth).transpose().map_err(|error| launch::cgroup_error(&error))?;
     let kinds =
         [Kinds::NET, Kinds::IPC, Kinds::UTS, Kinds::CGROUP].into_iter().fold(Kinds::MOUNT, Kinds::and);
-    let entered = ExecPlan {
-        target: exec.target.as_fd(),
-        kinds,
-        cgroup_tasks: launch::tasks(birth.as_ref()),
-    };
+    let entered =
+        ExecPlan { target: exec.target.as_fd(), kinds, cgroup_tasks: launch::tasks(birth.as_ref()) };
     let streams = launch::streams(exec.stdio);
     let mut supplies = Some(launch::supplies(&program, 0));
     let spawn = Spawn {

@@ -203,9 +203,10 @@ fn parse_id_bytes(text: &[u8]) -> Option<u32> {
         return None;
     }
     // More digits than fit are a number all the same, just out of range.
-    Some(text.iter().fold(0_u32, |value, digit| {
-        value.saturating_mul(10).saturating_add(u32::from(digit - b'0'))
-    }))
+    Some(
+        text.iter()
+            .fold(0_u32, |value, digit| value.saturating_mul(10).saturating_add(u32::from(digit - b'0'))),
+    )
 }
 
 fn in_range<'s>(id: u32) -> Result<u32, UserError<'s>> {
@@ -254,10 +255,7 @@ mod tests {
     #[test]
     fn without_files_only_numbers_are_known() {
         let mut groups = Vec::new();
-        assert_eq!(
-            resolve(Files::default(), "", &mut groups),
-            Ok(User { uid: 0, gid: 0, home: b"/" })
-        );
+        assert_eq!(resolve(Files::default(), "", &mut groups), Ok(User { uid: 0, gid: 0, home: b"/" }));
         assert_eq!(resolve(Files::default(), "a", &mut groups), Err(UserError::NoUser("a")));
     }
 }

@@ -262,13 +262,7 @@ pub fn rlimit(resource: u32) -> Result<Rlimit, i32> {
     let mut value = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `value` is a valid rlimit64 to be written.
     check(unsafe {
-        libc::syscall(
-            libc::SYS_prlimit64,
-            0,
-            resource,
-            std::ptr::null::<libc::rlimit64>(),
-            &raw mut value,
-        )
+        libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<libc::rlimit64>(), &raw mut value)
     })?;
     Ok(Rlimit { soft: value.rlim_cur, hard: value.rlim_max })
 }

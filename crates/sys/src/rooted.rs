@@ -81,12 +81,7 @@ pub fn open_no_links(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result
     open_with(root, path, flags, ResolveFlags::NO_SYMLINKS)
 }
 
-fn open_with(
-    root: BorrowedFd<'_>,
-    path: &CStr,
-    flags: OFlags,
-    more: ResolveFlags,
-) -> Result<OwnedFd, Errno> {
+fn open_with(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, more: ResolveFlags) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { c"." } else { path };
     // The kernel answers EAGAIN when a rename or mount elsewhere raced with `..`.
     for _ in 0..64 {

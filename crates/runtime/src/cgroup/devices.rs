@@ -122,7 +122,8 @@ fn rule_block(rule: &LinuxDeviceCgroup) -> Vec<Instruction> {
         tests.push(instruction(JUMP_NOT_EQUAL, 2, 0, 0, kind));
     }
     let letters = [('m', 1), ('r', 2), ('w', 4)];
-    let bits: i32 = letters.iter().filter(|(letter, _)| access(rule).contains(*letter)).map(|(_, bit)| bit).sum();
+    let bits: i32 =
+        letters.iter().filter(|(letter, _)| access(rule).contains(*letter)).map(|(_, bit)| bit).sum();
     if bits != 7 {
         tests.push(instruction(MOVE_REGISTER, 6, 3, 0, 0));
         if rule.allow() {
@@ -204,7 +205,11 @@ mod tests {
             (1, 6, 8, 0, false),
             (1, 1, 1, 3, false),
         ] {
-            assert_eq!(run(&program, kind, access, major, minor), expected, "{kind} {access} {major}:{minor}");
+            assert_eq!(
+                run(&program, kind, access, major, minor),
+                expected,
+                "{kind} {access} {major}:{minor}"
+            );
         }
         assert!(run(&v2_program(&[rule(r#"{"allow":true,"access":"rwm"}"#)]), 1, 7, 0, 0));
         assert!(!run(&v2_program(&[]), 1, 7, 0, 0));

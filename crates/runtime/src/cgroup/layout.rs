@@ -45,7 +45,8 @@ fn parse(table: &str) -> Option<Layout> {
             _ => {}
         }
     }
-    let controllers = layout.hierarchies.iter().any(|hierarchy| !hierarchy.controllers[0].starts_with("name="));
+    let controllers =
+        layout.hierarchies.iter().any(|hierarchy| !hierarchy.controllers[0].starts_with("name="));
     if !controllers {
         layout.unified.as_ref()?;
         layout.version = Version::V2;

@@ -189,7 +189,8 @@ impl Cgroup {
         resources: Option<&LinuxResources>,
     ) -> Result<Self, CgroupError> {
         let mut cgroup = Self::open(layout, path);
-        let made = cgroup.backend.create().and_then(|()| resources.map_or(Ok(()), |limits| cgroup.update(limits)));
+        let made =
+            cgroup.backend.create().and_then(|()| resources.map_or(Ok(()), |limits| cgroup.update(limits)));
         match made {
             Ok(()) => Ok(cgroup),
             Err(error) => {

@@ -39,7 +39,9 @@ impl V1 {
     }
 
     fn main(&self) -> Option<&Directory> {
-        self.find("pids").or_else(|| self.find("memory")).or(self.hierarchies.first().map(|(_, first, _)| first))
+        self.find("pids")
+            .or_else(|| self.find("memory"))
+            .or(self.hierarchies.first().map(|(_, first, _)| first))
     }
 }
 
@@ -79,11 +81,14 @@ impl Backend for V1 {
         }
         for limit in resources.hugepage_limits().iter().flatten() {
             let Some(directory) = self.find("hugetlb") else {
-                warnings.push("the kernel has no hugetlb controller here: huge page limits are left out".into());
+                warnings
+                    .push("the kernel has no hugetlb controller here: huge page limits are left out".into());
                 break;
             };
-            directory
-                .write(&format!("hugetlb.{}.limit_in_bytes", limit.page_size()), &limit.limit().to_string())?;
+            directory.write(
+                &format!("hugetlb.{}.limit_in_bytes", limit.page_size()),
+                &limit.limit().to_string(),
+            )?;
         }
         if let Some(class) = resources.network().as_ref().and_then(|network| network.class_id()) {
             self.directory("net_cls")?.write("net_cls.classid", &class.to_string())?;
@@ -308,7 +313,10 @@ fn set_blkio(
                 return Ok(());
             }
         }
-        warnings.push("Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.".into());
+        warnings.push(
+            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded."
+                .into(),
+        );
         Ok(())
     };
     if let Some(weight) = block.weight().filter(|weight| *weight != 0) {
@@ -347,7 +355,8 @@ fn inherit_cpuset(path: &Path, mount: &Path) -> Result<(), CgroupError> {
     let mut chain: Vec<&Path> = path.ancestors().take_while(|ancestor| *ancestor != mount).collect();
     chain.reverse();
     // The upper ones have been filled before, mostly: only the last needs work then.
-    let full = |path: &Path| Directory(path.into()).read("cpuset.cpus").is_ok_and(|text| !text.trim().is_empty());
+    let full =
+        |path: &Path| Directory(path.into()).read("cpuset.cpus").is_ok_and(|text| !text.trim().is_empty());
     let parent_full = chain.len() < 2 || full(chain[chain.len() - 2]);
     let from = if parent_full { chain.len().saturating_sub(1) } else { 0 };
     for path in &chain[from..] {

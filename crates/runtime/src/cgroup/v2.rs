@@ -65,11 +65,10 @@ impl Backend for V2 {
             set_io(directory, block, warnings)?;
         }
         if let Some(rules) = resources.devices().as_ref().filter(|rules| !rules.is_empty()) {
-            let io = |action| {
-                move |source| CgroupError::Io { action, path: directory.0.clone(), source }
-            };
-            let program = gantry_sys::bpf::load_device_program(&devices::v2_program(&devices::with_usual(rules)))
-                .map_err(io("loading a device program for"))?;
+            let io = |action| move |source| CgroupError::Io { action, path: directory.0.clone(), source };
+            let program =
+                gantry_sys::bpf::load_device_program(&devices::v2_program(&devices::with_usual(rules)))
+                    .map_err(io("loading a device program for"))?;
             let cgroup = std::fs::File::open(&directory.0).map_err(io("opening"))?;
             gantry_sys::bpf::attach_device_program(cgroup.as_fd(), program.as_fd())
                 .map_err(io("attaching a device program to"))?;

@@ -24,8 +24,9 @@ const LINKS: [(&CStr, &CStr); 5] = [
 /// Fills the container's own `/dev`.
 pub(crate) fn fill(root: BorrowedFd<'_>, plan: &RootPlan, report: Report<'_>) -> Step {
     for device in &plan.devices {
-        make(root, device)
-            .map_err(|error| report.failed(error, format_args!("creating device \"/{}\"", Shown(&device.path))))?;
+        make(root, device).map_err(|error| {
+            report.failed(error, format_args!("creating device \"/{}\"", Shown(&device.path)))
+        })?;
     }
     let link = || {
         let dev = rooted::open(root, c"dev", OFlags::PATH | OFlags::DIRECTORY)?;
@@ -138,8 +139,9 @@ fn null_device(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 /// Makes the read-only paths read-only, each by a mount of itself over itself.
 pub(crate) fn protect(root: BorrowedFd<'_>, paths: &[CString], report: Report<'_>) -> Step {
     for path in paths {
-        protect_one(root, path)
-            .map_err(|error| report.failed(error, format_args!("can't make \"/{}\" read-only", Shown(path))))?;
+        protect_one(root, path).map_err(|error| {
+            report.failed(error, format_args!("can't make \"/{}\" read-only", Shown(path)))
+        })?;
     }
     Ok(())
 }

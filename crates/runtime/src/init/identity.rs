@@ -55,7 +55,8 @@ pub(crate) fn resolve(
     let by_name = wanted.name.is_some();
     let mut files = Files::default();
     if by_name || !plan.has_home {
-        files.passwd = user::read_file(root, c"etc/passwd", &mut room.passwd).map_err(|e| read(e, "passwd"))?;
+        files.passwd =
+            user::read_file(root, c"etc/passwd", &mut room.passwd).map_err(|e| read(e, "passwd"))?;
     }
     if by_name || !wanted.more_groups.is_empty() {
         files.group = user::read_file(root, c"etc/group", &mut room.group).map_err(|e| read(e, "group"))?;
@@ -82,12 +83,7 @@ pub(crate) fn resolve(
     Ok(Identity { uid: found.uid, gid: found.gid })
 }
 
-fn by_files<'a>(
-    files: Files<'a>,
-    name: &str,
-    groups: &mut Vec<u32>,
-    report: Report<'_>,
-) -> Step<User<'a>> {
+fn by_files<'a>(files: Files<'a>, name: &str, groups: &mut Vec<u32>, report: Report<'_>) -> Step<User<'a>> {
     // The primary group comes first, as Docker has it; its place is kept.
     groups.push(0);
     let user = user::resolve(files, name, groups)
@@ -169,7 +165,10 @@ pub(crate) fn limit(plan: &ProgramPlan, report: Report<'_>) -> Step {
             result => result,
         };
         result.map_err(|error| {
-            report.failed(error, format_args!("error setting rlimits: {name} soft {} hard {}", limit.soft, limit.hard))
+            report.failed(
+                error,
+                format_args!("error setting rlimits: {name} soft {} hard {}", limit.soft, limit.hard),
+            )
         })?;
     }
     Ok(())
@@ -209,5 +208,6 @@ fn apply(plan: CapsPlan, report: Report<'_>) -> Step {
     }
     caps::set(sets).map_err(|error| report.failed(error, format_args!("unable to apply caps")))?;
     let ambient = plan.ambient & sets.permitted & sets.inheritable;
-    caps::set_ambient(ambient).map_err(|error| report.failed(error, format_args!("unable to apply ambient caps")))
+    caps::set_ambient(ambient)
+        .map_err(|error| report.failed(error, format_args!("unable to apply ambient caps")))
 }

@@ -191,14 +191,17 @@ fn join_cgroups(tasks: &[OwnedFd], report: Report<'_>) -> Step {
 
 fn enter_namespaces(plan: &ContainerPlan<'_>, report: Report<'_>) -> Step {
     for (fd, kinds) in &plan.enter {
-        ns::enter(*fd, *kinds)
-            .map_err(|error| report.failed(error, format_args!("joining a namespace ({:#x})", kinds.bits())))?;
+        ns::enter(*fd, *kinds).map_err(|error| {
+            report.failed(error, format_args!("joining a namespace ({:#x})", kinds.bits()))
+        })?;
     }
     if !plan.unshare.is_empty() {
         ns::unshare(plan.unshare)
             .map_err(|error| report.failed(error, format_args!("unsharing the cgroup namespace")))?;
     }
-    if plan.loopback && let Err(error) = ns::loopback_up() {
+    if plan.loopback
+        && let Err(error) = ns::loopback_up()
+    {
         let number = error.raw_os_error().unwrap_or(libc::EIO);
         return Err(report.failed(number, format_args!("setting the loopback link up")));
     }
@@ -222,8 +225,9 @@ fn write_sysctls(sysctls: &[(CString, CString)], report: Report<'_>) -> Step {
     let base = rustix::fs::open(c"/proc/sys", flags, Mode::empty())
         .map_err(|error| report.failed(error, format_args!("opening /proc/sys")))?;
     for (path, value) in sysctls {
-        write_sysctl(base.as_fd(), path, value)
-            .map_err(|error| report.failed(error, format_args!("error writing sysctl {path:?} = {value:?}")))?;
+        write_sysctl(base.as_fd(), path, value).map_err(|error| {
+            report.failed(error, format_args!("error writing sysctl {path:?} = {value:?}"))
+        })?;
     }
     Ok(())
 }

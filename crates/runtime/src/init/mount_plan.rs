@@ -82,7 +82,8 @@ pub(crate) fn plan(mount: &Mount) -> Result<MountPlan, LaunchError> {
         }
         (None, _) => {
             let kind = if kind == "none" { "tmpfs" } else { kind };
-            let shown = if source.as_os_str().is_empty() { kind.as_bytes() } else { source.as_os_str().as_bytes() };
+            let shown =
+                if source.as_os_str().is_empty() { kind.as_bytes() } else { source.as_os_str().as_bytes() };
             What::Filesystem {
                 kind: c_string(kind.as_bytes())?,
                 source: c_string(shown)?,
@@ -225,10 +226,7 @@ mod tests {
         assert_eq!(tmpfs.destination.as_bytes(), b"y");
         assert_eq!(tmpfs.single.set, Attributes::NOSUID | Attributes::STRICTATIME);
         let What::Filesystem { options, .. } = &tmpfs.what else { panic!("{tmpfs:?}") };
-        assert_eq!(
-            options,
-            &[(c"mode".into(), Some(c"755".into())), (CString::from(c"inode64"), None)]
-        );
+        assert_eq!(options, &[(c"mode".into(), Some(c"755".into())), (CString::from(c"inode64"), None)]);
         let bind = check("bind", &["rbind", "rro", "rslave", "relatime"]);
         assert_eq!(bind.what, What::Bind { source: c"/s".into(), reach: Reach::Recursive });
         assert_eq!((bind.single.set, bind.recursive.set), (0, Attributes::RDONLY));

@@ -99,7 +99,8 @@ pub(crate) fn invalid(text: String) -> LaunchError {
 
 /// A C string of bytes that contain no zero.
 pub(crate) fn c_string(bytes: &[u8]) -> Result<CString, LaunchError> {
-    CString::new(bytes).map_err(|_| invalid(format!("{:?} contains a zero byte", String::from_utf8_lossy(bytes))))
+    CString::new(bytes)
+        .map_err(|_| invalid(format!("{:?} contains a zero byte", String::from_utf8_lossy(bytes))))
 }
 
 fn c_path(path: &Path) -> Result<CString, LaunchError> {
@@ -116,7 +117,8 @@ pub(crate) fn root(spec: &Spec, mount: &RootMount, init: Option<&Path>) -> Resul
     if let Some(init) = init {
         mounts.push(mount_plan::read_only_file(init, "/sbin/docker-init")?);
     }
-    let own_dev = |plan: &MountPlan| plan.destination.as_bytes() == b"dev" && !matches!(plan.what, What::Bind { .. });
+    let own_dev =
+        |plan: &MountPlan| plan.destination.as_bytes() == b"dev" && !matches!(plan.what, What::Bind { .. });
     let paths = |pick: fn(&Linux) -> &Option<Vec<String>>| -> Result<Vec<CString>, LaunchError> {
         let paths = linux.and_then(|linux| pick(linux).as_ref());
         paths.into_iter().flatten().map(|path| mount_plan::clean(Path::new(path))).collect()

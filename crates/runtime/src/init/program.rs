@@ -67,7 +67,8 @@ pub(crate) fn run<'a>(
     identity::own_streams(stage.root, identity);
     identity::limit(plan, report)?;
     if let Some(persona) = plan.personality {
-        process::set_personality(persona).map_err(|error| report.failed(error, format_args!("personality")))?;
+        process::set_personality(persona)
+            .map_err(|error| report.failed(error, format_args!("personality")))?;
     }
     let entered = enter_directory(stage.root, &plan.cwd);
     if plan.no_new_privs {
@@ -125,7 +126,8 @@ fn enter_directory(root: BorrowedFd<'_>, cwd: &CString) -> Result<(), Errno> {
 
 fn load_filter(plan: &ProgramPlan, report: Report<'_>) -> Step {
     let Some((filter, flags)) = &plan.seccomp else { return Ok(()) };
-    seccomp::load(filter, *flags).map_err(|error| report.failed(error, format_args!("unable to init seccomp")))
+    seccomp::load(filter, *flags)
+        .map_err(|error| report.failed(error, format_args!("unable to init seccomp")))
 }
 
 /// Waits for the start; `None` if whoever could give it is gone.
@@ -151,16 +153,12 @@ fn find(name: &CStr, path: &[u8], report: Report<'_>) -> Step<PathBuffer> {
     let refused = |error: Errno| {
         let error = error.raw_os_error();
         match error {
-            libc::ENOENT => report.refused(
-                Reason::NotFound,
-                error,
-                format_args!("exec: \"{shown}\": stat {shown}"),
-            ),
-            libc::ENOTDIR => report.refused(
-                Reason::NotExecutable,
-                error,
-                format_args!("exec: \"{shown}\": stat {shown}"),
-            ),
+            libc::ENOENT => {
+                report.refused(Reason::NotFound, error, format_args!("exec: \"{shown}\": stat {shown}"))
+            }
+            libc::ENOTDIR => {
+                report.refused(Reason::NotExecutable, error, format_args!("exec: \"{shown}\": stat {shown}"))
+            }
             _ => report.refused(Reason::NotExecutable, error, format_args!("exec: \"{shown}\"")),
         }
     };

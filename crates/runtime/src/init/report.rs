@@ -255,7 +255,9 @@ mod tests {
         let _ = report.refused(Reason::NotFound, 0, format_args!("exec: {:?}", "x"));
         report.terminal(theirs.as_fd()).expect("send");
         report.ready();
-        assert!(matches!(hear(&ours), Ok(Heard::Warning(text)) if text == "limit 3: operation not permitted"));
+        assert!(
+            matches!(hear(&ours), Ok(Heard::Warning(text)) if text == "limit 3: operation not permitted")
+        );
         assert!(
             matches!(hear(&ours), Ok(Heard::Failed(error)) if error == LaunchError::new(Reason::NotFound, "exec: \"x\""))
         );

@@ -55,10 +55,8 @@ pub(crate) fn attach_root(plan: &RootPlan, report: Report<'_>) -> Step<OwnedFd> 
     set_attributes(CWD, c"/", reach, change)
         .map_err(|error| report.failed(error, format_args!("changing the propagation of /")))?;
     let root = match &plan.mount {
-        RootSource::Overlay { lower, upper, work } => {
-            overlay(lower, upper.as_deref(), work.as_deref())
-                .map_err(|error| report.failed(error, format_args!("mounting the overlay root")))?
-        }
+        RootSource::Overlay { lower, upper, work } => overlay(lower, upper.as_deref(), work.as_deref())
+            .map_err(|error| report.failed(error, format_args!("mounting the overlay root")))?,
         RootSource::Bind { source } => clone_tree(CWD, source, Reach::Recursive)
             .map_err(|error| report.failed(error, format_args!("mounting the root {source:?}")))?,
     };
@@ -112,7 +110,8 @@ fn overlay(lower: &[CString], upper: Option<&CStr>, work: Option<&CStr>) -> Resu
         set_path(&context, c"workdir", work)?;
     }
     fsconfig_create(&context)?;
-    let attributes = if upper.is_none() { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
+    let attributes =
+        if upper.is_none() { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
@@ -121,7 +120,8 @@ fn set_path(context: &OwnedFd, key: &CStr, path: &CStr) -> Result<(), Errno> {
     if path.to_bytes().len() <= STRING_LIMIT {
         return fsconfig_set_string(context, key, path);
     }
-    let directory = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let directory =
+        rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut number = [0; 10];
     let name = PathBuffer::new(&[b"/proc/self/fd/", decimal(raw(&directory), &mut number)])?;
     fsconfig_set_string(context, key, name.as_c_str())
@@ -152,7 +152,8 @@ fn overlay_by_one_string(
 }
 
 fn append_directory(data: &mut PathBuffer, before: &[u8], path: &CStr) -> Result<(), Errno> {
-    let directory = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let directory =
+        rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut number = [0; 10];
     *data = PathBuffer::new(&[
         data.as_bytes(),
@@ -231,7 +232,8 @@ fn bind(root: BorrowedFd<'_>, plan: &MountPlan, source: BorrowedFd<'_>, report: 
             set_attributes(source, c"", Reach::Single, plan.single).map_err(Errno::from_raw_os_error)?;
         }
         if plan.recursive != Attributes::default() {
-            set_attributes(source, c"", Reach::Recursive, plan.recursive).map_err(Errno::from_raw_os_error)?;
+            set_attributes(source, c"", Reach::Recursive, plan.recursive)
+                .map_err(Errno::from_raw_os_error)?;
         }
         attach(source, target.as_fd())?;
         propagate(source, plan)
@@ -256,16 +258,20 @@ fn filesystem(
     (kind, source, options): (&CString, &CString, &Vec<(CString, Option<CString>)>),
     report: Report<'_>,
 ) -> Step<Mounted> {
-    let ensured = match rooted::ensure(root, &plan.destination, Missing::Directory, Mode::from_raw_mode(0o755)) {
-        Ok(ensured) => ensured,
-        Err(error) => return Ok(Err(error)),
-    };
+    let ensured =
+        match rooted::ensure(root, &plan.destination, Missing::Directory, Mode::from_raw_mode(0o755)) {
+            Ok(ensured) => ensured,
+            Err(error) => return Ok(Err(error)),
+        };
     if matches!(kind.to_bytes(), b"proc" | b"sysfs") {
         // A link here could put what shows the kernel where masked paths do not look.
         if let Err(error) = rooted::open_no_links(root, &plan.destination, OFlags::PATH | OFlags::DIRECTORY) {
             return Err(report.failed(
                 error,
-                format_args!("{kind:?} must be mounted on an ordinary directory, not \"/{}\"", Shown(&plan.destination)),
+                format_args!(
+                    "{kind:?} must be mounted on an ordinary directory, not \"/{}\"",
+                    Shown(&plan.destination)
+                ),
             ));
         }
     } else {
@@ -367,7 +373,8 @@ fn outside_proc(target: BorrowedFd<'_>, plan: &MountPlan, report: Report<'_>) ->
 
 /// Makes the new root the root, and lets go of the old one. The working directory is the new root then.
 pub(crate) fn pivot(root: BorrowedFd<'_>, plan: &RootPlan, report: Report<'_>) -> Step {
-    let fail = |step: &'static str| move |error: Errno| report.failed(error, format_args!("pivot_root: {step}"));
+    let fail =
+        |step: &'static str| move |error: Errno| report.failed(error, format_args!("pivot_root: {step}"));
     let old = rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(fail("open /"))?;
     rustix::process::fchdir(root).map_err(fail("fchdir"))?;

@@ -19,7 +19,12 @@ pub(crate) fn open(root: BorrowedFd<'_>, size: (u16, u16), uid: u32, report: Rep
         .map_err(|error| report.failed(error, format_args!("creating new pty from /dev/pts/ptmx")))
 }
 
-fn make(root: BorrowedFd<'_>, (rows, cols): (u16, u16), uid: u32, report: Report<'_>) -> Result<OwnedFd, Errno> {
+fn make(
+    root: BorrowedFd<'_>,
+    (rows, cols): (u16, u16),
+    uid: u32,
+    report: Report<'_>,
+) -> Result<OwnedFd, Errno> {
     let master = rooted::open(root, c"dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY)?;
     // An image could have put anything there.
     if rustix::fs::fstatfs(&master)?.f_type != DEVPTS_MAGIC {

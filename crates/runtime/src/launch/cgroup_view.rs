@@ -74,9 +74,12 @@ mod tests {
             controllers: controllers.iter().map(|text| (*text).to_owned()).collect(),
             mount: "/".into(),
         };
-        for (controllers, expected) in
-            [(Some(&["cpu", "cpuacct"][..]), "/x"), (Some(&["name=systemd"]), "/a:b"), (None, "/u"), (Some(&["rdma"]), "/")]
-        {
+        for (controllers, expected) in [
+            (Some(&["cpu", "cpuacct"][..]), "/x"),
+            (Some(&["name=systemd"]), "/a:b"),
+            (None, "/u"),
+            (Some(&["rdma"]), "/"),
+        ] {
             let hierarchy = controllers.map(hierarchy);
             assert_eq!(own_path(table, hierarchy.as_ref()), Path::new(expected), "{controllers:?}");
         }

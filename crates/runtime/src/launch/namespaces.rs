@@ -47,7 +47,10 @@ impl Namespaces {
             match path {
                 _ if given => {}
                 Some(path) if kind == Kinds::MOUNT => {
-                    return Err(invalid(format!("joining the mount namespace {} is not supported", path.display())));
+                    return Err(invalid(format!(
+                        "joining the mount namespace {} is not supported",
+                        path.display()
+                    )));
                 }
                 Some(path) => {
                     let file = File::open(path).map_err(|error| {
@@ -93,11 +96,14 @@ mod tests {
 
     #[test]
     fn what_is_listed_without_a_path_is_new() {
-        let all = plan(r#"{"type":"mount"},{"type":"pid"},{"type":"network"},{"type":"cgroup"}"#).expect("plan");
+        let all =
+            plan(r#"{"type":"mount"},{"type":"pid"},{"type":"network"},{"type":"cgroup"}"#).expect("plan");
         assert_eq!(all.clone, Kinds::MOUNT.and(Kinds::PID).and(Kinds::NET));
         assert_eq!(all.unshare, Kinds::CGROUP);
-        let own = plan(r#"{"type":"network","path":"/proc/self/ns/net"},{"type":"pid","path":"/proc/self/ns/pid"}"#)
-            .expect("plan");
+        let own = plan(
+            r#"{"type":"network","path":"/proc/self/ns/net"},{"type":"pid","path":"/proc/self/ns/pid"}"#,
+        )
+        .expect("plan");
         assert_eq!(own.clone, Kinds::MOUNT);
         assert_eq!(own.enter(&Joined::default()).len(), 1);
         assert!(own.pid(&Joined::default()).is_some());
@@ -105,7 +111,8 @@ mod tests {
 
     #[test]
     fn what_we_lack_is_refused() {
-        for bad in [r#"{"type":"user"}"#, r#"{"type":"time"}"#, r#"{"type":"network","path":"/nonexistent"}"#] {
+        for bad in [r#"{"type":"user"}"#, r#"{"type":"time"}"#, r#"{"type":"network","path":"/nonexistent"}"#]
+        {
             assert!(plan(bad).is_err(), "{bad}");
         }
     }

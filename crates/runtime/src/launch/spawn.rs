@@ -47,9 +47,8 @@ pub(crate) fn spawn(
     spawn: &Spawn<'_>,
     body: &mut dyn FnMut(ChildStage<'_>) -> i32,
 ) -> Result<Created, LaunchError> {
-    let (ours, theirs) =
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .map_err(|error| setup("socketpair", error))?;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|error| setup("socketpair", error))?;
     let fifos = match spawn.supervise {
         Supervise::Detached { dir } => Some(make_fifos(dir)?),
         Supervise::Child | Supervise::Unbound => None,
@@ -109,7 +108,8 @@ fn listen(
 ) -> Result<Option<OwnedFd>, LaunchError> {
     let mut terminal = None;
     loop {
-        let heard = hear(socket).unwrap_or_else(|error| Heard::Failed(setup("listening to the child", error)));
+        let heard =
+            hear(socket).unwrap_or_else(|error| Heard::Failed(setup("listening to the child", error)));
         match heard {
             Heard::Ready => return Ok(terminal),
             Heard::Warning(text) => warnings.push(text),
@@ -171,7 +171,9 @@ fn make_fifos(dir: &Path) -> Result<(OwnedFd, OwnedFd), LaunchError> {
         // Both ways, so that neither opening it blocks nor an early end of the other side ends a read.
         rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
     };
-    let make = |name: &str| make(name).map_err(|error| setup(&format!("making {}", dir.join(name).display()), error));
+    let make = |name: &str| {
+        make(name).map_err(|error| setup(&format!("making {}", dir.join(name).display()), error))
+    };
     Ok((make(START)?, make(REPORT)?))
 }
 

@@ -127,9 +127,9 @@ fn leaves(section: &Section) -> Vec<Leaf<'_>> {
     let mut leaves: Vec<Leaf<'_>> = Vec::new();
     let mut push = |start: u32, rules, otherwise| {
         let leaf = Leaf { start, rules, otherwise };
-        let same = leaves.last().is_some_and(|last: &Leaf<'_>| {
-            last.constant().is_some() && last.constant() == leaf.constant()
-        });
+        let same = leaves
+            .last()
+            .is_some_and(|last: &Leaf<'_>| last.constant().is_some() && last.constant() == leaf.constant());
         if !same {
             leaves.push(leaf);
         }
@@ -280,7 +280,12 @@ pub(crate) mod tests {
     use super::*;
 
     /// Runs a filter on one call, as the kernel would.
-    pub(crate) fn run(program: &[Instruction], architecture: u32, number: u32, arguments: [u64; 6]) -> Action {
+    pub(crate) fn run(
+        program: &[Instruction],
+        architecture: u32,
+        number: u32,
+        arguments: [u64; 6],
+    ) -> Action {
         let mut data = vec![number, architecture, 0, 0];
         for argument in arguments {
             data.push(u32::try_from(argument & 0xffff_ffff).expect("low"));
@@ -319,7 +324,8 @@ pub(crate) mod tests {
 
     #[test]
     fn every_number_gets_its_action() {
-        let mut calls: Vec<(u32, Vec<Rule>)> = (0..400).filter(|n| n % 3 != 0).map(|n| (n, always(ALLOW))).collect();
+        let mut calls: Vec<(u32, Vec<Rule>)> =
+            (0..400).filter(|n| n % 3 != 0).map(|n| (n, always(ALLOW))).collect();
         // Many different actions make jumps long.
         calls.extend((1000..1400).map(|n| (n, always(errno(n)))));
         let section = Section { architecture: 7, calls, default: errno(1), beyond: errno(38) };

@@ -13,8 +13,8 @@ use std::sync::OnceLock;
 use gantry_sys::caps;
 use gantry_sys::seccomp::{Flags, Instruction};
 use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompFilterFlag, LinuxSeccompOperator,
-    LinuxSyscall,
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompFilterFlag,
+    LinuxSeccompOperator, LinuxSyscall,
 };
 
 use crate::seccomp::filter::{Action, Compare, Rule, Section, Test, errno};
@@ -248,7 +248,11 @@ struct Architecture {
 }
 
 static ARCHITECTURES: &[Architecture] = &[
-    Architecture { name: Arch::ScmpArchX86_64, audit: AUDIT_X86_64, list: include_str!("syscalls-x86_64.txt") },
+    Architecture {
+        name: Arch::ScmpArchX86_64,
+        audit: AUDIT_X86_64,
+        list: include_str!("syscalls-x86_64.txt"),
+    },
     Architecture { name: Arch::ScmpArchX86, audit: AUDIT_I386, list: include_str!("syscalls-i386.txt") },
 ];
 
@@ -320,8 +324,15 @@ mod tests {
         )
         .expect("a profile");
         let filter = compile(&profile).expect("compiles").instructions;
-        let calls: [(u32, u64, Action); 7] =
-            [(0, 0, ALLOW), (1, 1, ALLOW), (1, 2, ALLOW), (1, 3, errno(13)), (2, 0, errno(13)), (3, 0, errno(5)), (4, 0, errno(38))];
+        let calls: [(u32, u64, Action); 7] = [
+            (0, 0, ALLOW),
+            (1, 1, ALLOW),
+            (1, 2, ALLOW),
+            (1, 3, errno(13)),
+            (2, 0, errno(13)),
+            (3, 0, errno(5)),
+            (4, 0, errno(38)),
+        ];
         for (number, argument, expected) in calls {
             let got = run(&filter, AUDIT_X86_64, number, [argument, 0, 0, 0, 0, 0]);
             assert_eq!(got, expected, "call {number} with {argument}");

@@ -134,7 +134,8 @@ fn what_cannot_be_made_leaves_nothing() {
     }
     let layout = cgroup::detect().expect("cgroups");
     let path = format!("/gantry-rt-bad-{}", std::process::id());
-    let result = Cgroup::create(&layout, Path::new(&path), Some(&resources(json!({"cpu": {"cpus": "9999"}}))));
+    let result =
+        Cgroup::create(&layout, Path::new(&path), Some(&resources(json!({"cpu": {"cpus": "9999"}}))));
     assert!(result.is_err());
     assert!(!Cgroup::open(&layout, Path::new(&path)).exists());
 }

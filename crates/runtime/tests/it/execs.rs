@@ -20,7 +20,8 @@ struct Running<'a> {
 impl<'a> Running<'a> {
     fn new(rig: &'a Rig, change: impl FnOnce(&mut Value)) -> Self {
         let cgroup = rig.cgroup(None);
-        let (created, _) = rig.create(&spec(&["sleep", "1000"], change), &rig.overlay(), &cgroup).expect("created");
+        let (created, _) =
+            rig.create(&spec(&["sleep", "1000"], change), &rig.overlay(), &cgroup).expect("created");
         Self { rig, cgroup, process: created.start().expect("started") }
     }
 
@@ -57,7 +58,10 @@ fn an_exec_is_in_the_container() {
     let rig = Rig::new();
     let running = Running::new(&rig, |_| {});
     let link = |kind: &str| {
-        std::fs::read_link(format!("/proc/{}/ns/{kind}", running.process.pid)).expect("link").display().to_string()
+        std::fs::read_link(format!("/proc/{}/ns/{kind}", running.process.pid))
+            .expect("link")
+            .display()
+            .to_string()
     };
     let script = "for n in mnt pid net ipc uts cgroup; do readlink /proc/self/ns/$n; done; hostname; \
         readlink /proc/1/exe; grep -c /gantry-rt /proc/self/cgroup; grep Seccomp: /proc/self/status";
@@ -114,7 +118,8 @@ fn execs_fail_as_containers_do() {
     {
         assert_eq!(running.exec(&[program], |_| {}).expect_err(program).reason, reason);
     }
-    let error = running.exec(&["pwd"], |process| process["cwd"] = json!("/nonexistent")).expect_err("no directory");
+    let error =
+        running.exec(&["pwd"], |process| process["cwd"] = json!("/nonexistent")).expect_err("no directory");
     assert_eq!(
         error.text,
         "chdir to cwd (\"/nonexistent\") set in config.json failed: no such file or directory"

@@ -47,8 +47,10 @@ fn read_only_reaches_below_if_asked() {
     let path = host.to_str().expect("text").to_owned();
     let result = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            gantry_sys::ns::unshare(gantry_sys::ns::Kinds::MOUNT).map_err(|error| format!("unshare: {error}"))?;
-            let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+            gantry_sys::ns::unshare(gantry_sys::ns::Kinds::MOUNT)
+                .map_err(|error| format!("unshare: {error}"))?;
+            let private =
+                rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
             rustix::mount::mount_change("/", private).map_err(|error| error.to_string())?;
             let flags = rustix::mount::MountFlags::empty();
             rustix::mount::mount("tmpfs", host.join("sub"), "tmpfs", flags, None::<&std::ffi::CStr>)
@@ -73,10 +75,14 @@ fn a_read_only_root_is_read_only_and_its_mounts_are_not() {
         return;
     }
     let rig = Rig::new();
-    let script = "touch /x 2>/dev/null || echo root; touch /dev/shm/x && echo shm; touch /tmp/x && stat -c %a /tmp";
+    let script =
+        "touch /x 2>/dev/null || echo root; touch /dev/shm/x && echo shm; touch /tmp/x && stat -c %a /tmp";
     let outcome = rig.script(script, |spec| {
         spec["root"]["readonly"] = json!(true);
-        mount(spec, json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["size=1m"]}));
+        mount(
+            spec,
+            json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["size=1m"]}),
+        );
     });
     assert_eq!(outcome.stdout, "root\nshm\n755\n", "{outcome:?}");
 }
@@ -93,14 +99,16 @@ fn writes_go_to_the_upper_directory() {
     // The mount's own directories are no change of the image's.
     let bind = RootMount::Bind { source: rig.lower() };
     let cgroup = rig.cgroup(None);
-    let outcome = rig.run_in(&spec(&["sh", "-c", "echo bound > /etc/bound"], |_| {}), &bind, &cgroup).expect("runs");
+    let outcome =
+        rig.run_in(&spec(&["sh", "-c", "echo bound > /etc/bound"], |_| {}), &bind, &cgroup).expect("runs");
     assert_eq!(outcome.code, 0, "{outcome:?}");
     assert!(rig.lower().join("etc/bound").exists());
     let layers = RootMount::Overlay { lower: vec![rig.lower()], upper: None, work: None };
     for directory in ["dev", "proc", "sys"] {
         std::fs::create_dir_all(rig.lower().join(directory)).expect("mkdir");
     }
-    let outcome = rig.run_in(&spec(&["sh", "-c", "echo x > /etc/x"], |_| {}), &layers, &cgroup).expect("runs");
+    let outcome =
+        rig.run_in(&spec(&["sh", "-c", "echo x > /etc/x"], |_| {}), &layers, &cgroup).expect("runs");
     assert!(outcome.stderr.contains("Read-only"), "{outcome:?}");
     cgroup.remove().expect("removed");
 }
@@ -120,11 +128,8 @@ fn many_layers_with_long_names_are_stacked() {
         lower.push(directory);
     }
     lower.push(rig.lower());
-    let root = RootMount::Overlay {
-        lower,
-        upper: Some(rig.base.join("upper")),
-        work: Some(rig.base.join("work")),
-    };
+    let root =
+        RootMount::Overlay { lower, upper: Some(rig.base.join("upper")), work: Some(rig.base.join("work")) };
     let cgroup = rig.cgroup(None);
     let outcome = rig.run_in(&spec(&["sh", "-c", "cat /top; ls / | grep -c file"], |_| {}), &root, &cgroup);
     assert_eq!(outcome.expect("runs").stdout, "0\n120\n");
@@ -169,7 +174,8 @@ fn links_of_a_hostile_root_lead_nowhere_else() {
     symlink("/run/dangling", lower.join("var/run")).expect("link");
     let host = rig.base.join("host").to_str().expect("text").to_owned();
     std::fs::write(rig.base.join("host/file"), "seen\n").expect("write");
-    let script = format!("cat /escape/a/file /absolute/b/file /run/dangling/c/file {}/a/file; pwd", outside.display());
+    let script =
+        format!("cat /escape/a/file /absolute/b/file /run/dangling/c/file {}/a/file; pwd", outside.display());
     let outcome = rig.script(&script, |spec| {
         for destination in ["/escape/a", "/absolute/b", "/var/run/c"] {
             mount(spec, json!({"destination": destination, "source": host, "options": ["bind"]}));

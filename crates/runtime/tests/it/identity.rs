@@ -5,7 +5,8 @@ use serde_json::json;
 
 use crate::rig::{Rig, skipped, spec};
 
-const SHOW: &str = "id; grep -E '^(CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status";
+const SHOW: &str =
+    "id; grep -E '^(CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status";
 
 #[test]
 fn users_are_looked_up_in_the_containers_files() {
@@ -77,7 +78,10 @@ fn capabilities_are_what_is_listed() {
         spec["process"]["noNewPrivileges"] = json!(true);
     });
     let user = user.stdout;
-    assert!(user.contains("CapEff:\t0000000000000000") && user.contains(&format!("CapBnd:\t{docker}")), "{user}");
+    assert!(
+        user.contains("CapEff:\t0000000000000000") && user.contains(&format!("CapBnd:\t{docker}")),
+        "{user}"
+    );
     assert!(user.contains("NoNewPrivs:\t1") && user.contains("Seccomp:\t2"), "{user}");
     let ambient = rig.script(SHOW, |spec| {
         spec["annotations"]["gantry.user"] = json!("www");
@@ -133,7 +137,10 @@ fn limits_are_set_as_far_as_they_may_be() {
             json!([{"type": "RLIMIT_NOFILE", "soft": own.hard + 1, "hard": own.hard + 1}]);
     });
     let may_raise = outcome.stdout == format!("{}\n", own.hard + 1);
-    assert!(may_raise || (outcome.stdout == format!("{}\n", own.hard) && outcome.warnings.len() == 1), "{outcome:?}");
+    assert!(
+        may_raise || (outcome.stdout == format!("{}\n", own.hard) && outcome.warnings.len() == 1),
+        "{outcome:?}"
+    );
 }
 
 #[test]
@@ -142,7 +149,8 @@ fn the_oom_score_is_set() {
         return;
     }
     let rig = Rig::new();
-    let outcome = rig.script("cat /proc/self/oom_score_adj", |spec| spec["process"]["oomScoreAdj"] = json!(500));
+    let outcome =
+        rig.script("cat /proc/self/oom_score_adj", |spec| spec["process"]["oomScoreAdj"] = json!(500));
     assert_eq!(outcome.stdout, "500\n");
 }
 

@@ -120,7 +120,8 @@ fn the_old_root_and_the_makers_descriptors_are_gone() {
         return;
     }
     let rig = Rig::new();
-    let outcome = rig.script("ls /proc/self/fd | wc -l; cat /proc/self/mountinfo | grep -c /tmp/; ls /", |_| {});
+    let outcome =
+        rig.script("ls /proc/self/fd | wc -l; cat /proc/self/mountinfo | grep -c /tmp/; ls /", |_| {});
     let lines: Vec<&str> = outcome.stdout.lines().collect();
     // 0, 1, 2 and the directory itself.
     assert_eq!(lines[..2], ["4", "1"], "{outcome:?}");
@@ -137,7 +138,8 @@ fn the_container_dies_with_its_maker() {
     // PR_SET_PDEATHSIG is about the thread that forked.
     let process = std::thread::scope(|scope| {
         let maker = scope.spawn(|| {
-            let (created, _) = rig.create(&spec(&["sleep", "100"], |_| {}), &rig.overlay(), &cgroup).expect("created");
+            let (created, _) =
+                rig.create(&spec(&["sleep", "100"], |_| {}), &rig.overlay(), &cgroup).expect("created");
             created.start().expect("started")
         });
         maker.join().expect("the maker")
@@ -153,9 +155,11 @@ fn sysctls_of_the_containers_namespaces_are_set() {
     }
     let rig = Rig::new();
     let before = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").expect("read");
-    let outcome = rig.script("cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/msgmax", |spec| {
-        spec["linux"]["sysctl"] = json!({"net.ipv4.ip_unprivileged_port_start": "7", "kernel.msgmax": "4711"});
-    });
+    let outcome =
+        rig.script("cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/msgmax", |spec| {
+            spec["linux"]["sysctl"] =
+                json!({"net.ipv4.ip_unprivileged_port_start": "7", "kernel.msgmax": "4711"});
+        });
     assert_eq!(outcome.stdout, "7\n4711\n");
     assert_eq!(std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").expect("read"), before);
     let bad = rig.run(&spec(&["true"], |spec| spec["linux"]["sysctl"] = json!({"../../etc/x": "7"})));

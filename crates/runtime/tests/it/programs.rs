@@ -17,7 +17,11 @@ fn exit_codes_and_output_come_back() {
     let outcome = rig.script("echo out; echo err >&2; exit 42", |_| {});
     assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()), (42, "out\n", "err\n"));
     assert_eq!(outcome.warnings, Vec::<String>::new());
-    assert_eq!(rig.script("kill -9 $$; sleep 5", |_| {}).code, 0, "init ignores signals that it sends itself");
+    assert_eq!(
+        rig.script("kill -9 $$; sleep 5", |_| {}).code,
+        0,
+        "init ignores signals that it sends itself"
+    );
     assert_eq!(rig.script("sh -c 'kill -9 $$'; exit $?", |_| {}).code, 137);
 }
 
@@ -44,7 +48,8 @@ fn what_cannot_run_is_told_in_dockers_words() {
         let error = rig.run(&spec(&[program], |_| {})).expect_err(program);
         assert_eq!((error.reason, error.exit_code(), error.text.as_str()), (reason, code, text), "{program}");
     }
-    let error = rig.run(&spec(&["true"], |spec| spec["process"]["env"] = json!(["A=1"]))).expect_err("no PATH");
+    let error =
+        rig.run(&spec(&["true"], |spec| spec["process"]["env"] = json!(["A=1"]))).expect_err("no PATH");
     assert_eq!(error.reason, Reason::NotFound);
 }
 
@@ -116,9 +121,12 @@ fn a_detached_one_is_started_through_its_directory() {
         return;
     }
     let rig = Rig::new();
-    for (program, expected) in [("/bin/echo", Ok("hi\n")), ("/bin/odd", Err("exec /bin/odd: exec format error"))] {
+    for (program, expected) in
+        [("/bin/echo", Ok("hi\n")), ("/bin/odd", Err("exec /bin/odd: exec format error"))]
+    {
         std::fs::write(rig.lower().join("bin/odd"), "?").expect("write");
-        std::fs::set_permissions(rig.lower().join("bin/odd"), PermissionsExt::from_mode(0o755)).expect("chmod");
+        std::fs::set_permissions(rig.lower().join("bin/odd"), PermissionsExt::from_mode(0o755))
+            .expect("chmod");
         let dir = rig.base.join(format!("gate{}", program.len()));
         std::fs::create_dir(&dir).expect("mkdir");
         let cgroup = rig.cgroup(None);

@@ -55,8 +55,9 @@ impl Rig {
         let lower = base.join("lower");
         std::fs::copy(BUSYBOX, lower.join("bin/busybox")).expect("copy");
         for applet in [
-            "sh", "cat", "true", "false", "ls", "id", "mount", "hostname", "sleep", "echo", "stat", "touch", "mknod",
-            "dd", "readlink", "env", "pwd", "grep", "ip", "kill", "ps", "unshare", "tty", "stty", "wc", "umount", "chmod",
+            "sh", "cat", "true", "false", "ls", "id", "mount", "hostname", "sleep", "echo", "stat", "touch",
+            "mknod", "dd", "readlink", "env", "pwd", "grep", "ip", "kill", "ps", "unshare", "tty", "stty",
+            "wc", "umount", "chmod",
         ] {
             symlink("busybox", lower.join("bin").join(applet)).expect("symlink");
         }
@@ -94,7 +95,12 @@ impl Rig {
         result
     }
 
-    pub(crate) fn run_in(&self, spec: &Spec, root: &RootMount, cgroup: &Cgroup) -> Result<Outcome, LaunchError> {
+    pub(crate) fn run_in(
+        &self,
+        spec: &Spec,
+        root: &RootMount,
+        cgroup: &Cgroup,
+    ) -> Result<Outcome, LaunchError> {
         let (created, outputs) = self.create(spec, root, cgroup)?;
         let warnings = created.warnings.clone();
         let process = created.start()?;

@@ -20,7 +20,10 @@ const I386: u32 = 0x4000_0003;
 fn verdict(filter: &[Instruction], architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
     let mut data = vec![number, architecture, 0, 0];
     for argument in arguments {
-        data.extend([u32::try_from(argument & 0xffff_ffff).expect("low"), (argument >> 32).try_into().expect("high")]);
+        data.extend([
+            u32::try_from(argument & 0xffff_ffff).expect("low"),
+            (argument >> 32).try_into().expect("high"),
+        ]);
     }
     let (mut at, mut value) = (0, 0_u32);
     loop {
@@ -52,22 +55,49 @@ fn verdict(filter: &[Instruction], architecture: u32, number: u32, arguments: [u
 
 /// Every call, with arguments around all that any rule asks about, on both architectures.
 fn compare(ours: &[Instruction], theirs: &[Instruction], what: &str) {
-    let arguments = [0, 1, 2, 8, 38, 39, 40, 41, 0x11, 0x2_0000, 0x2_0008, 0x1000_0000, 0x7e02_0000, 0xffff_ffff, 1 << 40];
+    let arguments = [
+        0,
+        1,
+        2,
+        8,
+        38,
+        39,
+        40,
+        41,
+        0x11,
+        0x2_0000,
+        0x2_0008,
+        0x1000_0000,
+        0x7e02_0000,
+        0xffff_ffff,
+        1 << 40,
+    ];
     let mut differences = Vec::new();
     for architecture in [X86_64, I386] {
         for number in (0..600).chain([9999, 0x3fff_ffff]) {
             // Arguments of a 32-bit call have 32 bits.
-            for argument in arguments.into_iter().filter(|argument| architecture == X86_64 || *argument >> 32 == 0) {
+            for argument in
+                arguments.into_iter().filter(|argument| architecture == X86_64 || *argument >> 32 == 0)
+            {
                 let arguments = [argument, 0, 0, 0, 0, 0];
-                let (our, their) =
-                    (verdict(ours, architecture, number, arguments), verdict(theirs, architecture, number, arguments));
+                let (our, their) = (
+                    verdict(ours, architecture, number, arguments),
+                    verdict(theirs, architecture, number, arguments),
+                );
                 if our != their {
-                    differences.push(format!("{architecture:#x} {number}({argument:#x}): {our:#x}, theirs {their:#x}"));
+                    differences.push(format!(
+                        "{architecture:#x} {number}({argument:#x}): {our:#x}, theirs {their:#x}"
+                    ));
                 }
             }
         }
     }
-    assert!(differences.is_empty(), "{what}: {} differences: {:#?}", differences.len(), &differences[..differences.len().min(20)]);
+    assert!(
+        differences.is_empty(),
+        "{what}: {} differences: {:#?}",
+        differences.len(),
+        &differences[..differences.len().min(20)]
+    );
 }
 
 /// Sets of capabilities that open different parts of the profile.
@@ -114,7 +144,8 @@ fn runc_makes_the_same_of_the_profile() {
             spec["linux"]["cgroupsPath"] = json!(format!("/{id}"));
             spec["root"]["path"] = json!(rig.lower());
         });
-        std::fs::write(bundle.join("config.json"), serde_json::to_vec(&config).expect("json")).expect("write");
+        std::fs::write(bundle.join("config.json"), serde_json::to_vec(&config).expect("json"))
+            .expect("write");
         let root = rig.base.join("runc-state");
         let call = |arguments: &[&str]| {
             let mut command = Command::new(&runc);
@@ -123,7 +154,10 @@ fn runc_makes_the_same_of_the_profile() {
         };
         let pid_file = rig.base.join("runc-pid");
         let pid_path = pid_file.to_str().expect("text");
-        assert!(call(&["run", "-d", "--bundle", bundle.to_str().expect("text"), "--pid-file", pid_path, &id]).success());
+        assert!(
+            call(&["run", "-d", "--bundle", bundle.to_str().expect("text"), "--pid-file", pid_path, &id])
+                .success()
+        );
         let pid: i32 = std::fs::read_to_string(&pid_file).expect("pid").parse().expect("a number");
         let theirs = filter_of(pid);
         assert!(call(&["delete", "--force", &id]).success());
@@ -162,9 +196,11 @@ fn dockers_containers_have_the_same_filter() {
         arguments.extend(options);
         arguments.extend([image.as_str(), "sleep", "1000"]);
         let id = docker(&arguments);
-        let state: Value = serde_json::from_str(&docker(&["inspect", "-f", "{{json .State}}", &id])).expect("json");
+        let state: Value =
+            serde_json::from_str(&docker(&["inspect", "-f", "{{json .State}}", &id])).expect("json");
         let pid = i32::try_from(state["Pid"].as_i64().expect("pid")).expect("fits");
-        let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).expect("status");
+        let status =
+            std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).expect("status");
         let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:\t")).expect("caps");
         let bounding = u64::from_str_radix(bounding, 16).expect("hexadecimal");
         let theirs = filter_of(pid);
@@ -182,7 +218,10 @@ fn forbidden_calls_are_refused_and_capabilities_open_them() {
     let rig = Rig::new();
     let script = "unshare -m true 2>&1; mount -t tmpfs x /tmp 2>&1";
     let outcome = rig.script(script, |_| {});
-    assert!(outcome.stdout.matches("not permitted").count() + outcome.stdout.matches("denied").count() == 2, "{outcome:?}");
+    assert!(
+        outcome.stdout.matches("not permitted").count() + outcome.stdout.matches("denied").count() == 2,
+        "{outcome:?}"
+    );
     let admin = rig.script("unshare -m true && echo ok", |spec| {
         for set in ["bounding", "permitted", "effective"] {
             spec["process"]["capabilities"][set].as_array_mut().expect("list").push(json!("CAP_SYS_ADMIN"));

@@ -25,7 +25,8 @@ use crate::state::{Container, Record, boot_id, bundle_spec, directory};
 use crate::{hooks, lifecycle, terminal};
 
 pub(crate) const FLAGS: &[&str] = &["no-pivot", "no-new-keyring", "detach", "d", "keep", "no-subreaper"];
-pub(crate) const VALUES: &[&str] = &["bundle", "b", "console-socket", "pid-file", "preserve-fds", "pidfd-socket"];
+pub(crate) const VALUES: &[&str] =
+    &["bundle", "b", "console-socket", "pid-file", "preserve-fds", "pidfd-socket"];
 
 /// `create ID`
 pub(crate) fn create(globals: &Globals, options: &Options) -> Result<i32, Failure> {

@@ -14,8 +14,24 @@ use crate::terminal;
 pub(crate) const FLAGS: &[&str] =
     &["tty", "t", "detach", "d", "no-new-privs", "no-subreaper", "ignore-paused"];
 pub(crate) const VALUES: &[&str] = &[
-    "process", "p", "cwd", "env", "e", "user", "u", "additional-gids", "g", "cap", "c", "pid-file",
-    "console-socket", "preserve-fds", "cgroup", "pidfd-socket", "process-label", "apparmor",
+    "process",
+    "p",
+    "cwd",
+    "env",
+    "e",
+    "user",
+    "u",
+    "additional-gids",
+    "g",
+    "cap",
+    "c",
+    "pid-file",
+    "console-socket",
+    "preserve-fds",
+    "cgroup",
+    "pidfd-socket",
+    "process-label",
+    "apparmor",
 ];
 
 /// `exec ID [COMMAND…]`
@@ -66,7 +82,8 @@ fn process(options: &Options, spec: &Spec) -> Result<Process, Failure> {
     if options.arguments.len() < 2 {
         return Err("exec args cannot be empty".into());
     }
-    let mut value: Value = serde_json::to_value(spec.process().as_ref().ok_or("the container has no process")?)?;
+    let mut value: Value =
+        serde_json::to_value(spec.process().as_ref().ok_or("the container has no process")?)?;
     value["args"] = json!(options.arguments[1..]);
     value["terminal"] = json!(options.has(&["tty", "t"]));
     if let Some(cwd) = options.value(&["cwd"]) {

@@ -50,7 +50,9 @@ pub(crate) fn after_stop(spec: &Spec, document: &Value) -> Result<(), Failure> {
 
 fn call(hook: &Hook, document: &Value) -> Result<(), Failure> {
     let path = hook.path();
-    let failed = |error: &dyn std::fmt::Display| Failure::from(format!("error running hook {}: {error}", path.display()));
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::from(format!("error running hook {}: {error}", path.display()))
+    };
     let mut command = Command::new(path);
     if let Some((name, rest)) = hook.args().as_deref().unwrap_or_default().split_first() {
         std::os::unix::process::CommandExt::arg0(&mut command, name);

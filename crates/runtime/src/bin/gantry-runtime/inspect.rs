@@ -37,7 +37,13 @@ pub(crate) fn list(globals: &Globals, options: &Options) -> Result<i32, Failure>
         let status = container.status().as_str();
         let record = &container.record;
         let pid = if status == "stopped" { 0 } else { record.pid };
-        write!(text, "\n{:<40} {pid:>8} {status:<9} {:<31} {}", record.id, record.created, record.bundle.display())?;
+        write!(
+            text,
+            "\n{:<40} {pid:>8} {status:<9} {:<31} {}",
+            record.id,
+            record.created,
+            record.bundle.display()
+        )?;
     }
     line(&text)
 }
@@ -117,10 +123,46 @@ fn template() -> Value {
 /// `features`: what we can, in the specification's form.
 pub(crate) fn features() -> Result<i32, Failure> {
     let options = [
-        "async", "atime", "bind", "defaults", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime", "noexec",
-        "norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev", "rdiratime",
-        "relatime", "rexec", "rnoatime", "rnodev", "rnodiratime", "rnoexec", "rnosuid", "ro", "rprivate", "rro",
-        "rshared", "rslave", "rsuid", "runbindable", "rw", "shared", "slave", "strictatime", "suid", "unbindable",
+        "async",
+        "atime",
+        "bind",
+        "defaults",
+        "dev",
+        "diratime",
+        "exec",
+        "noatime",
+        "nodev",
+        "nodiratime",
+        "noexec",
+        "norelatime",
+        "nostrictatime",
+        "nosuid",
+        "nosymfollow",
+        "private",
+        "ratime",
+        "rbind",
+        "rdev",
+        "rdiratime",
+        "relatime",
+        "rexec",
+        "rnoatime",
+        "rnodev",
+        "rnodiratime",
+        "rnoexec",
+        "rnosuid",
+        "ro",
+        "rprivate",
+        "rro",
+        "rshared",
+        "rslave",
+        "rsuid",
+        "runbindable",
+        "rw",
+        "shared",
+        "slave",
+        "strictatime",
+        "suid",
+        "unbindable",
     ];
     let actions = ["ALLOW", "ERRNO", "KILL", "KILL_PROCESS", "KILL_THREAD", "LOG", "TRACE", "TRAP"];
     let operators = ["EQ", "GE", "GT", "LE", "LT", "MASKED_EQ", "NE"];

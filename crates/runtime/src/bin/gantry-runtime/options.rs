@@ -140,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_line_as_containerd_writes_it() {
-        let line = words("--root /r --log /l --log-format json create --bundle /b --pid-file /p --no-pivot ID");
+        let line =
+            words("--root /r --log /l --log-format json create --bundle /b --pid-file /p --no-pivot ID");
         let (globals, command, rest) = globals(&line).expect("parses");
         assert_eq!((globals.root, globals.log, globals.log_json), ("/r".into(), Some("/l".into()), true));
         assert_eq!(command, "create");
