@@ -53,11 +53,9 @@ impl<'c> Body<'c> {
     }
 
     fn finish(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            if self.reusable && self.length != Length::UntilClose {
-                *self.client.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-                    Some(connection);
-            }
+        let connection = self.connection.take();
+        if self.reusable && self.length != Length::UntilClose {
+            *self.client.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = connection;
         }
     }
 

@@ -93,7 +93,6 @@ impl Client {
 
     /// Begins a request. `path` has no version prefix, and its segments are escaped already
     /// ([`segment`]).
-    #[must_use]
     pub fn request(&self, method: Method, path: impl Into<String>) -> Request<'_> {
         Request::new(self, method, path.into())
     }

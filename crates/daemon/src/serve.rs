@@ -95,6 +95,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     if tokio::time::timeout(FAREWELL, rest).await.is_err() {
         tracing::warn!("requests were still under way at the end");
     }
+    app.engine.leave_host().await;
     remove_sockets(&options);
     Ok(())
 }

@@ -112,10 +112,9 @@ impl Listener {
             Address::Tcp(text) => {
                 let candidates: Vec<SocketAddr> =
                     tokio::net::lookup_host(text).await.map_err(failed)?.collect();
-                if let Some(exposed) = candidates.iter().find(|candidate| !candidate.ip().is_loopback()) {
-                    if plain_tcp == PlainTcp::LoopbackOnly {
-                        return Err(ListenError::Exposed(*exposed));
-                    }
+                let exposed = candidates.iter().find(|candidate| !candidate.ip().is_loopback());
+                if let Some(exposed) = exposed.filter(|_| plain_tcp == PlainTcp::LoopbackOnly) {
+                    return Err(ListenError::Exposed(*exposed));
                 }
                 TcpListener::bind(candidates.as_slice()).await.map(Self::Tcp).map_err(failed)
             }

@@ -73,10 +73,9 @@ impl Router {
         // A pattern without names goes before one with, whatever their order in the table.
         let mut best: Option<(usize, &'static Endpoint, Vec<String>)> = None;
         for endpoint in endpoints::ALL.iter().filter(|endpoint| endpoint.method == method) {
-            if let Some(names) = matches(endpoint.pattern, &segments) {
-                if best.as_ref().is_none_or(|(count, ..)| names.len() < *count) {
-                    best = Some((names.len(), endpoint, names));
-                }
+            let Some(names) = matches(endpoint.pattern, &segments) else { continue };
+            if best.as_ref().is_none_or(|(count, ..)| names.len() < *count) {
+                best = Some((names.len(), endpoint, names));
             }
         }
         let (_, endpoint, names) = best.ok_or_else(not_found)?;

@@ -112,10 +112,9 @@ impl Reference {
             wrong.push(format!("{at}: {value} is not a {kind}"));
             return;
         }
-        if let Some(values) = schema.get("enum").and_then(Value::as_array) {
-            if !value.is_object() && !values.contains(value) {
-                wrong.push(format!("{at}: {value} is none of {values:?}"));
-            }
+        let values = schema.get("enum").and_then(Value::as_array).filter(|_| !value.is_object());
+        if let Some(values) = values.filter(|values| !values.contains(value)) {
+            wrong.push(format!("{at}: {value} is none of {values:?}"));
         }
         if let (Some(items), Some(item)) = (value.as_array(), schema.get("items")) {
             items

@@ -74,7 +74,7 @@ async fn wait(app: Arc<App>, request: Request) -> Answer {
             exit = waiter.exit() => exit,
             () = sender.gone() => return,
         };
-        let error = (!exit.error.is_empty()).then(|| WaitError { message: exit.error });
+        let error = (!exit.error.is_empty()).then_some(WaitError { message: exit.error });
         let reply = WaitResponse { status_code: exit.code.into(), error };
         // A client that went meanwhile needs no telling.
         let _ = sender.send(gojson::to_vec(&reply)).await;
