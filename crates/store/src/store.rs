@@ -213,8 +213,9 @@ fn choose_driver(database: &Database, root: &Path, choice: DriverChoice) -> Resu
 
 /// Finishes what a crash interrupted, and drops what a power loss may have damaged.
 fn recover(inner: &Inner) -> Result<(), Error> {
-    let buried = inner.database.write::<_, Error>(|transaction| {
-        transaction.execute("DELETE FROM lease WHERE name IS NULL", [])?;
+    let _blobs = inner.blobs.lock();
+    let (buried, garbage) = inner.database.write::<_, Error>(|transaction| {
+        let ended = transaction.execute("DELETE FROM lease WHERE name IS NULL", [])?;
         let mut doomed = ids(transaction, "SELECT id FROM layer WHERE state = 0", None)?;
         let last: Option<String> = transaction
             .query_row("SELECT value FROM setting WHERE key = 'boot'", [], |row| row.get(0))
@@ -226,9 +227,12 @@ fn recover(inner: &Inner) -> Result<(), Error> {
         for layer in doomed {
             buried.extend(forget_layer(transaction, LayerId(layer.cast_unsigned()))?);
         }
-        Ok(buried)
+        // What only these leases held: nobody is there any more who would finish it.
+        let garbage = if ended > 0 { gc::forget_garbage(transaction)? } else { gc::Garbage::default() };
+        Ok((buried, garbage))
     })?;
     inner.discard(&buried);
+    gc::finish(inner, &garbage);
     for name in trash::names(&inner.path("tmp"))? {
         inner.unlink("tmp", &name)?;
     }
