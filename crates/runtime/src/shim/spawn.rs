@@ -78,7 +78,8 @@ pub fn spawn(binary: &Path, lifetime: Lifetime<'_>) -> Result<Spawned, SpawnErro
         Lifetime::Container(path) => Some(listen(path)?),
         Lifetime::Connection => None,
     };
-    let descriptors: Vec<_> = [Some(&theirs), listener.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();
+    let descriptors: Vec<_> =
+        [Some(&theirs), listener.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();
     // `/` for a build step's, so that it holds no directory of the daemon's.
     let child = process::spawn(&process::Spawn {
         program: &program,
