@@ -84,6 +84,16 @@ impl Builder {
         }
         let cache = CacheDatabase::open(directory)?;
         let lease = options.store.leases().named(LEASE).map_err(failed)?;
+        let named = cache.layers()?;
+        let held = lease.layers().map_err(failed)?;
+        let unnamed: Vec<_> = held.into_iter().filter(|layer| !named.contains(layer)).collect();
+        if !unnamed.is_empty() {
+            // Made by steps whose builds were killed before that could be recorded.
+            for layer in unnamed {
+                lease.release_layer(layer).map_err(failed)?;
+            }
+            options.store.collect().map_err(failed)?;
+        }
         Ok(Self { options, cache, lease: RwLock::new(lease) })
     }
 

@@ -50,9 +50,17 @@ pub struct ShimExecutor {
 }
 
 impl ShimExecutor {
-    /// Makes one. Nothing is started.
+    /// Makes one. Nothing is started; what steps of a daemon that was killed left is removed: their shims have
+    /// ended with it.
     #[must_use]
     pub fn new(options: ShimExecutorOptions) -> Self {
+        let directory = &options.places.run_directory;
+        match std::fs::remove_dir_all(directory) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(directory = %directory.display(), %error, "what earlier steps left could not be removed");
+            }
+            _ => {}
+        }
         Self { options }
     }
 

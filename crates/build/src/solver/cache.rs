@@ -8,8 +8,10 @@
 //! A database of its own, because losing it costs time and nothing else; so it does not wait for the
 //! disk. Layers that its results name may be gone: whoever asks checks.
 
+use std::collections::HashSet;
 use std::path::Path;
 
+use gantry_model::LayerId;
 use gantry_state::rusqlite::{OptionalExtension, params};
 use gantry_state::{Database, Migration, Schema, Synchronous};
 use serde::{Deserialize, Serialize};
@@ -132,6 +134,23 @@ impl CacheDatabase {
     /// [`BuildError::Internal`].
     pub fn open(directory: &Path) -> Result<Self, BuildError> {
         Ok(Self { database: Database::open(&directory.join("cache.db"), &SCHEMA).map_err(failed)? })
+    }
+
+    /// The layers that results name. A result that cannot be read names none.
+    ///
+    /// # Errors
+    /// [`BuildError::Internal`].
+    pub fn layers(&self) -> Result<HashSet<LayerId>, BuildError> {
+        let texts = self
+            .database
+            .read(|tx| -> Result<Vec<String>, gantry_state::Error> {
+                let mut statement = tx.prepare("SELECT outputs FROM results")?;
+                let texts = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+                Ok(texts)
+            })
+            .map_err(failed)?;
+        let results = texts.iter().filter_map(|text| serde_json::from_str::<Vec<Vec<LayerRef>>>(text).ok());
+        Ok(results.flatten().flatten().map(|layer| layer.id).collect())
     }
 
     /// Forgets everything; the keys of what was there.

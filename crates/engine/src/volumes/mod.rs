@@ -63,6 +63,9 @@ pub struct VolumeRequest {
     pub options: BTreeMap<String, String>,
 }
 
+/// What the directory of a volume that is being removed is called besides its name. No volume's name begins so.
+const DOOMED: &str = ".removed-";
+
 impl Volumes {
     pub(crate) fn new(ledger: Ledger, events: Events, directory: PathBuf) -> Self {
         Self { ledger, events, directory: Arc::new(directory) }
@@ -197,26 +200,47 @@ impl Volumes {
     /// Removes a volume that nobody uses.
     pub(crate) fn remove_now(&self, volume: &Volume) -> Result<(), Error> {
         let directory = self.directory.join(&volume.name);
-        // The row goes first: nobody can begin to use what is being deleted. Should we be killed before the directory
-        // is gone, it stays, as the files of a volume always do when in doubt.
-        let deleted = self.ledger.write(|transaction| {
+        let doomed = self.directory.join(format!("{DOOMED}{}", volume.name));
+        let failed = |error| Error::Internal(format!("remove {}: {error}", directory.display()));
+        // The row goes, and with it the name on the disk, so that nobody can begin to use what is being deleted.
+        // Whether a directory that is found under the other name is to go, the row says: see `sweep`.
+        let deleted = self.ledger.write(|transaction| -> Result<(), Unremoved> {
             transaction
-                .prepare_cached("DELETE FROM volumes WHERE name = ?1")?
-                .execute([&volume.name])
-                .map_err(LedgerError::from)
+                .prepare_cached("DELETE FROM volumes WHERE name = ?1")
+                .and_then(|mut statement| statement.execute([&volume.name]))
+                .map_err(LedgerError::from)?;
+            Ok(moved_away(&directory, &doomed)?)
         });
-        if let Err(error) = deleted {
-            return Err(if error.is_referred_to() { self.in_use(&volume.name) } else { error.into() });
-        }
-        match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::Internal(format!("remove {}: {error}", directory.display())));
+        match deleted {
+            Ok(()) => remove_tree(&doomed).map_err(failed)?,
+            Err(Unremoved::Directory(error)) => return Err(failed(error)),
+            Err(Unremoved::Row(error)) if error.is_referred_to() => return Err(self.in_use(&volume.name)),
+            Err(Unremoved::Row(error)) => {
+                // As it was, where it was, if it was moved at all.
+                let _ = fs::rename(&doomed, &directory);
+                return Err(error.into());
             }
-            _ => {}
         }
         let attributes = [("driver".to_owned(), "local".to_owned())].into();
         self.events.publish("volume", "destroy", &volume.name, attributes);
         Ok(())
+    }
+
+    /// Goes on with removals that a crash interrupted: what has no row any more is deleted, what still has one
+    /// gets its name back. Nothing else below `volumes` is ever swept.
+    pub(crate) fn sweep(&self) {
+        for entry in fs::read_dir(&*self.directory).into_iter().flatten().flatten() {
+            let file = entry.file_name();
+            let Some(name) = file.to_str().and_then(|file| file.strip_prefix(DOOMED)) else { continue };
+            let result = match self.find(name) {
+                Ok(None) => remove_tree(&entry.path()),
+                Ok(Some(_)) => fs::rename(entry.path(), self.directory.join(name)),
+                Err(error) => Err(io::Error::other(error)),
+            };
+            if let Err(error) = result {
+                tracing::warn!("{} is left of the removal of a volume: {error}", entry.path().display());
+            }
+        }
     }
 
     fn in_use(&self, name: &str) -> Error {
@@ -291,6 +315,45 @@ fn make_directory(data: &Path, record: &str) -> io::Result<()> {
     fs::write(parent.join("volume.json"), record)?;
     match fs::DirBuilder::new().mode(0o755).create(data) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// What kept a volume from being removed.
+enum Unremoved {
+    Row(LedgerError),
+    Directory(io::Error),
+}
+
+impl From<LedgerError> for Unremoved {
+    fn from(error: LedgerError) -> Self {
+        Self::Row(error)
+    }
+}
+
+impl From<gantry_state::Error> for Unremoved {
+    fn from(error: gantry_state::Error) -> Self {
+        Self::Row(error.into())
+    }
+}
+
+impl From<io::Error> for Unremoved {
+    fn from(error: io::Error) -> Self {
+        Self::Directory(error)
+    }
+}
+
+/// Gives a directory another name. One that is not there needs none.
+fn moved_away(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
 }
