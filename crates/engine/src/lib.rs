@@ -137,7 +137,9 @@ impl Engine {
             host: host_facts(settings)?,
             execs: containers::exec::Execs::default(),
         });
+        volumes.sweep();
         recovery::recover(&core, runtime).map_err(|error| OpenError::Database(error.to_string()))?;
+        networks::watch::start(&core);
         let system = system::System::new(Arc::clone(&core), images.clone(), id);
         let containers = containers::Containers::new(core);
         Ok(Self { containers, sandboxes, images, networks, volumes, events, system })
@@ -148,6 +150,16 @@ impl Engine {
     pub async fn close(&self) {
         self.containers.close();
         self.events.close();
+    }
+
+    /// Takes away what the host has of us where nobody uses it: the default bridge and our rules, unless a container or a
+    /// build step has an address. The last thing of an orderly end; the next [`Engine::open`] makes them again.
+    pub async fn leave_host(&self) {
+        let networks = self.networks.clone();
+        let left = tokio::task::spawn_blocking(move || networks.remove_unused()).await;
+        if let Err(error) = left {
+            tracing::warn!("the host's network was not left: {error}");
+        }
     }
 }
 

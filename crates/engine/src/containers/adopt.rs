@@ -62,56 +62,85 @@ impl Task {
             self.catch_up();
             return;
         }
-        let was_live =
-            matches!(self.known.state.status, Status::Running | Status::Paused | Status::Restarting);
+        let was_live = self.lives() || self.known.state.status == Status::Restarting;
         let was_starting = !was_live && self.known.state.desired == Desired::Running;
-        if boot == self.core.host.boot_id {
+        let rebooted = boot != self.core.host.boot_id;
+        if !rebooted {
             self.apply_left(&directory);
         }
-        let lives_still =
-            matches!(self.known.state.status, Status::Running | Status::Paused | Status::Restarting);
-        if lives_still {
-            let rebooted = boot != self.core.host.boot_id;
+        if self.lives() {
+            // Docker's code for what a reboot took away.
+            let (code, error) = if rebooted { (255, "") } else { (137, "shim died") };
             if !rebooted {
                 self.kill_cgroup();
             }
-            // Docker's code for what a reboot took away.
-            let (code, error) = if rebooted { (255, "") } else { (137, "shim died") };
-            let desired = self.known.state.desired;
-            self.record_loss(code, error, false);
-            self.known.state.desired = desired;
-        } else if was_starting {
+            let again = self.is_wanted(was_live, code);
+            self.record_loss(code, error, again);
+            return self.rest(again);
+        }
+        if was_starting && self.known.state.desired == Desired::Running {
+            if !rebooted {
+                self.kill_cgroup();
+            }
+            let again = self.record_interruption();
+            return self.rest(again);
+        }
+        // Between two runs it was to run again whatever its policy's count says: it is counted already.
+        let between = self.known.state.status == Status::Restarting;
+        let again = between || self.is_wanted(was_live, self.known.state.exit_code);
+        if !again && self.known.state.desired == Desired::Running {
             self.known.state.desired = Desired::Stopped;
             self.save();
         }
-        self.rest(was_live || was_starting);
+        self.rest(again);
     }
 
-    /// Nothing of it lives: takes down what is left, and starts it again if its policy says so.
-    fn rest(&mut self, was_live: bool) {
-        let wanted = match self.known.record.host.restart {
+    /// Whether its row says that a process of it lives.
+    fn lives(&self) -> bool {
+        matches!(self.known.state.status, Status::Running | Status::Paused)
+    }
+
+    /// Whether its policy wants it to run, now that nothing of it lives and it ended with this code.
+    fn is_wanted(&self, was_live: bool, code: i32) -> bool {
+        match self.known.record.host.restart {
             RestartPolicy::No => false,
             RestartPolicy::Always => self.known.state.generation > 0 || was_live,
             RestartPolicy::UnlessStopped => self.known.state.desired == Desired::Running,
             RestartPolicy::OnFailure { .. } => {
-                was_live
-                    && self.known.state.desired == Desired::Running
-                    && self.policy_restarts(self.known.state.exit_code)
+                was_live && self.known.state.desired == Desired::Running && self.policy_restarts(code)
             }
-        };
-        if wanted {
+        }
+    }
+
+    /// Nothing of it lives: takes down what is left, and starts it again if that is wanted.
+    fn rest(&mut self, again: bool) {
+        if again {
             self.restart_at = Some(tokio::time::Instant::now());
-        } else if self.known.state.desired == Desired::Running {
-            self.known.state.desired = Desired::Stopped;
-            self.save();
         }
         self.show();
         let left = self.known.network.sandbox.is_some()
             || self.core.host.shim_directory(&self.known.record.id).exists();
         let goes = self.known.record.host.auto_remove && self.known.state.status == Status::Exited;
-        if left || (goes && !wanted) {
+        if left || (goes && !again) {
             self.settle();
         }
+    }
+
+    /// Records that a start was not finished, because the daemon ended amid it; whether policy wants it tried again.
+    pub(super) fn record_interruption(&mut self) -> bool {
+        tracing::info!("the start of container {} was interrupted", self.known.record.id);
+        let again = self.policy_restarts(1);
+        let state = &mut self.known.state;
+        if state.status != Status::Created {
+            state.status = Status::Exited;
+            state.finished = Some(crate::events::now());
+        }
+        state.exit_code = 128;
+        state.error = "the daemon ended while the container was being started".into();
+        state.desired = if again { Desired::Running } else { Desired::Stopped };
+        self.save();
+        self.show();
+        again
     }
 
     /// Reads what a shim says at once: the answer to `Hello`, then what happened meanwhile, which follows
@@ -142,11 +171,7 @@ impl Task {
         match shim.status {
             Status::Created => {
                 // The daemon died amid a start: its network may be half made.
-                tracing::info!("the start of container {} was interrupted", self.known.record.id);
-                let text = "the daemon ended while the container was being started";
-                self.record_failure(&Error::Internal(text.into()));
-                if self.policy_restarts(1) {
-                    self.known.state.desired = Desired::Running;
+                if self.record_interruption() {
                     self.restart_at = Some(tokio::time::Instant::now());
                 }
                 self.on_final();

@@ -425,7 +425,11 @@ impl Task {
     fn on_end(&mut self, error: &dyn std::error::Error) {
         self.link = None;
         match self.phase {
-            Phase::Settling => return self.settle_things(),
+            Phase::Settling => {
+                // It did not say that it is done: it was killed, and what it had may be left.
+                self.kill_cgroup();
+                return self.settle_things();
+            }
             Phase::Starting | Phase::Up => {}
             Phase::Idle | Phase::Gone => return,
         }
@@ -467,6 +471,13 @@ impl Task {
     /// Its shim was killed: kills what is left, records exit 137, and applies policy.
     pub(super) fn shim_died(&mut self) {
         self.kill_cgroup();
+        if self.phase == Phase::Up && !self.known.state.is_running() {
+            // It was taken up before it had launched anything.
+            if self.record_interruption() {
+                self.restart_at = Some(Instant::now());
+            }
+            return self.on_final();
+        }
         let again = self.known.state.desired == Desired::Running && self.policy_restarts(137);
         self.record_loss(137, "shim died", again);
         for answer in std::mem::take(&mut self.callers.starts) {

@@ -1,6 +1,7 @@
 //! Networks: the built-in `bridge`, `host` and `none`.
 
 pub(crate) mod bridge;
+pub(crate) mod watch;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -116,7 +117,14 @@ impl Networks {
     /// What the host's own firewall blocks, with the rule that would open it; shown by `info`.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.shared.bridge.iter().flat_map(|bridge| bridge.warnings.iter().cloned()).collect()
+        self.shared.bridge.as_ref().map(bridge::Bridge::warnings).unwrap_or_default()
+    }
+
+    /// Takes the default bridge and our rules away, unless a container or a build step uses them.
+    pub(crate) fn remove_unused(&self) {
+        if let Some(bridge) = &self.shared.bridge {
+            bridge.remove_unused(&self.shared.host);
+        }
     }
 
     /// The host's end of everything.

@@ -44,6 +44,8 @@ pub struct Sandboxes {
     ledger: Ledger,
     allocator: std::sync::Arc<PortAllocator>,
     scratch: PathBuf,
+    /// Read while ports are published, or unpublished and their record goes; written while all are restored.
+    restoring: std::sync::Arc<parking_lot::RwLock<()>>,
 }
 
 /// What a container is attached to.
@@ -122,7 +124,8 @@ impl Reserved {
 
 impl Sandboxes {
     pub(crate) fn new(networks: Networks, ledger: Ledger, scratch: PathBuf) -> Self {
-        Self { networks, ledger, allocator: std::sync::Arc::default(), scratch }
+        let (allocator, restoring) = Default::default();
+        Self { networks, ledger, allocator, scratch, restoring }
     }
 
     /// What a container that does not run is attached to: its network without an address.
@@ -217,12 +220,14 @@ impl Sandboxes {
         if publications.is_empty() || !bridge.publishes {
             return Ok(());
         }
+        let _restoring = self.restoring.read();
         gantry_net::ports::publish(host, &publications).map_err(|error| Error::setup(&error))
     }
 
     /// Takes a container out of its sandbox. The owner's ports close; when nobody is left the record goes and the
     /// address is free. Goes on where something fails, and returns what failed.
     pub(crate) fn leave(&self, container: &ContainerId, attached: &Attached) -> Vec<String> {
+        let _restoring = self.restoring.read();
         let mut failures = Vec::new();
         let publications = publications(attached);
         if !publications.is_empty()
@@ -252,12 +257,7 @@ impl Sandboxes {
     /// # Errors
     /// [`LedgerError`].
     pub(crate) fn adopt(&self) -> Result<(), LedgerError> {
-        let all: Vec<Attached> = self.ledger.read(|transaction| {
-            let mut statement = transaction.prepare("SELECT record FROM sandboxes")?;
-            let texts =
-                statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
-            texts.iter().map(|text| Ok(serde_json::from_str(text)?)).collect()
-        })?;
+        let all = self.recorded()?;
         let Some(bridge) = self.networks.bridge() else { return Ok(()) };
         for address in all.iter().filter_map(|attached| attached.endpoints.get("bridge")?.address) {
             if let Err(error) = bridge.pool.lock().reserve(address) {
@@ -270,6 +270,27 @@ impl Sandboxes {
             Err(error) => tracing::warn!("published ports were not restored: {}", crate::chain(&error)),
         }
         Ok(())
+    }
+
+    /// Publishes everything that is recorded once more, after somebody removed our table.
+    pub(crate) fn restore_ports(&self) {
+        let _restoring = self.restoring.write();
+        let result = self.recorded().map_err(|error| error.to_string()).and_then(|all| {
+            let wanted: Vec<Publication> = all.iter().flat_map(publications).collect();
+            gantry_net::ports::publish(self.networks.host(), &wanted).map_err(|error| crate::chain(&error))
+        });
+        if let Err(error) = result {
+            tracing::error!("published ports were not restored: {error}");
+        }
+    }
+
+    fn recorded(&self) -> Result<Vec<Attached>, LedgerError> {
+        self.ledger.read(|transaction| {
+            let mut statement = transaction.prepare("SELECT record FROM sandboxes")?;
+            let texts =
+                statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+            texts.iter().map(|text| Ok(serde_json::from_str(text)?)).collect()
+        })
     }
 }
 
