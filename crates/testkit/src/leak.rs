@@ -43,9 +43,9 @@ fn found(daemon: &Daemon) -> Vec<String> {
     left.extend(others.map(|(pid, command)| format!("process {pid}: {command}")));
     left.extend(cgroups(daemon).into_iter().map(|path| format!("cgroup {}", path.display())));
     for directory in ["run/c", "data/containers", "data/snapshots", "data/trash", "data/builds"] {
-        left.extend(
-            entries(&root.join(directory)).into_iter().map(|name| format!("file {directory}/{name}")),
-        );
+        // The builder's cache is a record as the other databases are, and lies in its own directory.
+        let names = entries(&root.join(directory)).into_iter().filter(|name| !name.starts_with("cache.db"));
+        left.extend(names.map(|name| format!("file {directory}/{name}")));
     }
     if let Some(tag) = tag(root) {
         left.extend(endpoints(&tag).into_iter().map(|link| format!("link {link}")));
