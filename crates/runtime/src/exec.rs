@@ -53,8 +53,12 @@ pub fn exec(exec: Exec<'_>) -> Result<Created, LaunchError> {
         program: &program,
         supervise: exec.supervise,
     };
-    launch::spawn::spawn(&spawn, &mut |stage| match supplies.take() {
+    let created = launch::spawn::spawn(&spawn, &mut |stage| match supplies.take() {
         Some(supplies) => init::exec(&entered, &streams, stage, supplies),
         None => 125,
-    })
+    });
+    if let Some(supplies) = supplies {
+        supplies.release();
+    }
+    created
 }

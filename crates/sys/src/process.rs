@@ -5,10 +5,12 @@
 //! no lock, no standard output. All functions here keep to it, and call the kernel directly where
 //! the C library would take part (it would send `setuid` to threads that do not exist).
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::{CStr, c_char, c_int};
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Namespaces that a new process gets of its own, as `CLONE_NEW*` bits.
 pub use crate::ns::Kinds;
@@ -53,6 +55,7 @@ pub fn clone_child(
     match result {
         -1 => Err(io::Error::last_os_error()),
         0 => {
+            IN_CHILD.store(true, Ordering::Relaxed);
             let code = body();
             exit_now(code)
         }
@@ -61,6 +64,42 @@ pub fn clone_child(
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             Ok((i32::try_from(pid).expect("a pid fits"), pidfd))
         }
+    }
+}
+
+/// Set in the memory of a child alone.
+static IN_CHILD: AtomicBool = AtomicBool::new(false);
+
+/// For tests, as the global allocator: the system's, but a child that allocates or frees before `execve` is
+/// aborted, so that no such thing stays unnoticed.
+#[derive(Debug)]
+pub struct NotInChild;
+
+impl NotInChild {
+    fn check() {
+        if IN_CHILD.load(Ordering::Relaxed) {
+            let text = b"gantry: a child used the allocator before execve\n";
+            // SAFETY: plain system calls on valid memory.
+            unsafe {
+                libc::write(2, text.as_ptr().cast(), text.len());
+                libc::abort()
+            }
+        }
+    }
+}
+
+// SAFETY: everything is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for NotInChild {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Self::check();
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        Self::check();
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(memory, layout) }
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod rootfs;
 pub(crate) mod terminal;
 
 use std::ffi::{CStr, CString};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use gantry_sys::mount::{Attributes, Reach, set_attributes};
@@ -58,13 +59,26 @@ pub(crate) struct ContainerPlan<'a> {
     pub(crate) cgroups: CgroupMounts,
 }
 
-/// What a child uses up or fills: made before the clone, moved into it.
+/// What a child uses up or fills: made before the clone, and never freed in the child, which ends or
+/// executes.
 #[derive(Debug)]
 pub(crate) struct Supplies<'a> {
-    pub(crate) sources: Vec<Option<OwnedFd>>,
-    pub(crate) room: Room,
-    pub(crate) args: StringArray<'a>,
-    pub(crate) env: StringArray<'a>,
+    pub(crate) sources: ManuallyDrop<Vec<Option<OwnedFd>>>,
+    pub(crate) room: ManuallyDrop<Room>,
+    pub(crate) args: ManuallyDrop<StringArray<'a>>,
+    pub(crate) env: ManuallyDrop<StringArray<'a>>,
+}
+
+impl Supplies<'_> {
+    /// Frees them, in the maker.
+    pub(crate) fn release(self) {
+        drop((
+            ManuallyDrop::into_inner(self.sources),
+            ManuallyDrop::into_inner(self.room),
+            ManuallyDrop::into_inner(self.args),
+            ManuallyDrop::into_inner(self.env),
+        ));
+    }
 }
 
 /// A container's first process. The value is its exit code if it gets no further.

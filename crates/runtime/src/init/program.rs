@@ -2,6 +2,7 @@
 //! directory, filter, user, look-up of the program, the wait, and `execve`.
 
 use std::ffi::{CStr, CString};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use gantry_sys::process::{self, StringArray};
@@ -58,7 +59,7 @@ pub(crate) fn run<'a>(
     identity: Identity,
     room: &'a Room,
     args: &StringArray<'a>,
-    mut env: StringArray<'a>,
+    mut env: ManuallyDrop<StringArray<'a>>,
 ) -> Step<i32> {
     let Stage { plan, report, .. } = *stage;
     if let Ok(home) = CStr::from_bytes_with_nul(&room.home) {

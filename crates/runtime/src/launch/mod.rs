@@ -6,6 +6,7 @@ mod namespaces;
 pub(crate) mod spawn;
 
 use std::collections::HashMap;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -162,10 +163,14 @@ pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
         program: &program,
         supervise: launch.supervise,
     };
-    spawn::spawn(&spawn, &mut |stage| match supplies.take() {
+    let created = spawn::spawn(&spawn, &mut |stage| match supplies.take() {
         Some(supplies) => init::container(&container, &streams, stage, supplies),
         None => 125,
-    })
+    });
+    if let Some(supplies) = supplies {
+        supplies.release();
+    }
+    created
 }
 
 /// What a child uses up, with room for all that it may add.
@@ -174,7 +179,12 @@ pub(crate) fn supplies(program: &ProgramPlan, mounts: usize) -> Supplies<'_> {
     program.args.iter().for_each(|arg| args.push(arg));
     let mut env = StringArray::with_capacity(program.env.len() + 1);
     program.env.iter().for_each(|entry| env.push(entry));
-    Supplies { sources: Vec::with_capacity(mounts), room: Room::new(), args, env }
+    Supplies {
+        sources: ManuallyDrop::new(Vec::with_capacity(mounts)),
+        room: ManuallyDrop::new(Room::new()),
+        args: ManuallyDrop::new(args),
+        env: ManuallyDrop::new(env),
+    }
 }
 
 pub(crate) fn streams(stdio: Stdio) -> Streams {

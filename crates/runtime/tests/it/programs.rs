@@ -187,3 +187,13 @@ fn init_forwards_signals_and_reaps() {
     assert_eq!((outcome.code, outcome.stdout.as_str()), (7, "term\n"));
     cgroup.remove().expect("removed");
 }
+
+#[test]
+fn a_child_that_allocates_is_noticed() {
+    let mut body = || i32::from(std::hint::black_box(vec![1_u8; 4711]).len() == 1);
+    let (_, pidfd) =
+        gantry_sys::process::clone_child(gantry_sys::ns::Kinds::NONE, None, &mut body).expect("clone");
+    let id = rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd));
+    let status = rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED).expect("wait");
+    assert_eq!(status.expect("a status").terminating_signal(), Some(libc::SIGABRT));
+}
