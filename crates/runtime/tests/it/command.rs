@@ -127,8 +127,8 @@ fn errors_are_in_the_log_as_containerd_reads_it() {
         let line = Line::new(program, &["nosuch"]);
         assert!(!line.call(&["create", &line.id]).status.success());
         let log = std::fs::read_to_string(line.rig.base.join("log")).expect("log");
-        let last = log.lines().filter_map(|text| serde_json::from_str::<Value>(text).ok());
-        let error = last.filter(|entry| entry["level"] == "error").last().expect("an error");
+        let mut last = log.lines().filter_map(|text| serde_json::from_str::<Value>(text).ok());
+        let error = last.rfind(|entry| entry["level"] == "error").expect("an error");
         let text = error["msg"].as_str().expect("text");
         assert!(text.starts_with("runc create failed: unable to start container process: "), "{text}");
         assert!(text.ends_with("exec: \"nosuch\": executable file not found in $PATH"), "{text}");
