@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use gantry_model::mount::RootMount;
@@ -34,6 +35,7 @@ pub(crate) fn skipped() -> bool {
 pub(crate) struct Rig {
     pub(crate) base: PathBuf,
     pub(crate) layout: Layout,
+    cgroups: Mutex<Vec<PathBuf>>,
 }
 
 /// How a container ended.
@@ -65,7 +67,7 @@ impl Rig {
         write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nwww:x:33:34::/var/www:/bin/sh\n");
         write("etc/group", "root:x:0:\nwww:x:34:\naudio:x:29:www\nadm:x:4:www\n");
         write("etc/plain", "not a program\n");
-        Self { base, layout: cgroup::detect().expect("cgroups") }
+        Self { base, layout: cgroup::detect().expect("cgroups"), cgroups: Mutex::default() }
     }
 
     pub(crate) fn lower(&self) -> PathBuf {
@@ -83,6 +85,7 @@ impl Rig {
     pub(crate) fn cgroup(&self, resources: Option<&LinuxResources>) -> Cgroup {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = format!("/gantry-rt-{}-{number}", std::process::id());
+        self.cgroups.lock().expect("not poisoned").push(path.clone().into());
         Cgroup::create(&self.layout, Path::new(&path), resources).expect("cgroup")
     }
 
@@ -139,6 +142,13 @@ impl Drop for Rig {
         let name = self.base.to_string_lossy().into_owned();
         let left: Vec<&str> = table.lines().filter(|line| line.contains(&name)).collect();
         let _ = std::fs::remove_dir_all(&self.base);
+        for path in self.cgroups.lock().expect("not poisoned").iter() {
+            // Only a failed test leaves one.
+            let cgroup = Cgroup::open(&self.layout, path);
+            assert!(std::thread::panicking() || !cgroup.exists(), "the cgroup {} is left", path.display());
+            let _ = cgroup.kill_all();
+            let _ = cgroup.remove();
+        }
         if !std::thread::panicking() {
             assert!(left.is_empty(), "mounts are left: {left:?}");
         }
