@@ -11,6 +11,7 @@ struct Line {
     rig: Rig,
     program: PathBuf,
     id: String,
+    calls: std::cell::Cell<u32>,
 }
 
 impl Line {
@@ -24,7 +25,7 @@ impl Line {
         });
         std::fs::write(rig.base.join("config.json"), serde_json::to_vec(&config).expect("json"))
             .expect("write");
-        Self { rig, program, id }
+        Self { rig, program, id, calls: std::cell::Cell::new(0) }
     }
 
     fn call(&self, arguments: &[&str]) -> Output {
@@ -32,10 +33,12 @@ impl Line {
         command.arg("--root").arg(self.rig.base.join("state"));
         command.arg("--log").arg(self.rig.base.join("log")).args(["--log-format", "json"]);
         command.args(arguments).stdin(Stdio::null()).current_dir(&self.rig.base);
-        // A process that outlives the call holds its streams: files, not pipes.
-        let file = |name: &str| std::fs::File::create(self.rig.base.join(name)).expect("file");
+        // A process that outlives the call holds its streams: files, not pipes, and new ones for every call.
+        let number = self.calls.replace(self.calls.get() + 1);
+        let path = |name: &str| self.rig.base.join(format!("{name}{number}"));
+        let file = |name: &str| std::fs::File::create(path(name)).expect("file");
         let status = command.stdout(file("out")).stderr(file("err")).status().expect("it runs");
-        let read = |name: &str| std::fs::read(self.rig.base.join(name)).expect("read");
+        let read = |name: &str| std::fs::read(path(name)).expect("read");
         Output { status, stdout: read("out"), stderr: read("err") }
     }
 
