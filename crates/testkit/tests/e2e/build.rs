@@ -239,11 +239,6 @@ ours! {
         assert!(done.code == 0 && done.stdout.contains("640 4711"), "{done:?}");
     }
 
-    fn unused_stages_do_not_run(bench) {
-        let done = bench.cli.with_input(&["build", "-"], b"FROM busybox AS a\nRUN exit 1\nFROM busybox\nRUN echo fine\n");
-        assert!(done.code == 0 && done.stdout.contains("fine\n"), "{done:?}");
-    }
-
     fn buildkit_is_refused_with_a_way_out(bench) {
         let headers = "Connection: Upgrade\r\nUpgrade: h2c\r\n";
         let (status, body) = http::ask(bench.daemon.socket(), "POST", "/grpc", headers).expect("an answer");

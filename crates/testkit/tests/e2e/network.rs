@@ -37,9 +37,9 @@ both! {
         answers(&address);
         let port = address.rsplit(':').next().expect("a port");
         // From the host by the host's own address, too.
-        let gateway = bench.inspect(&name, "/NetworkSettings/Gateway");
+        let gateway = bench.inspect(&name, "/NetworkSettings/Networks/bridge/Gateway");
         answers(&format!("{}:{port}", gateway.as_str().expect("an address")));
-        let ip = bench.inspect(&name, "/NetworkSettings/IPAddress");
+        let ip = bench.inspect(&name, "/NetworkSettings/Networks/bridge/IPAddress");
         answers(&format!("{}:80", ip.as_str().expect("an address")));
         assert!(bench.cli.ok(&["ps", "-f", &format!("name={name}")]).contains(&format!("->{}/tcp", 80)));
         bench.cli.ok(&["stop", "-t", "0", &name]);
@@ -53,7 +53,7 @@ both! {
         let name = bench.name("self");
         serve(bench, &name, &["-p", "80"]);
         let port = bench.address(&name, "80").rsplit(':').next().expect("a port").to_owned();
-        let gateway = bench.inspect(&name, "/NetworkSettings/Gateway");
+        let gateway = bench.inspect(&name, "/NetworkSettings/Networks/bridge/Gateway");
         let fetch = fetch(gateway.as_str().expect("an address"), &port);
         assert_eq!(bench.cli.ok(&["exec", &name, "sh", "-c", &fetch]), "hello from busybox");
         assert_eq!(bench.shell(&[], &fetch), "hello from busybox", "another one's port");
