@@ -18,9 +18,22 @@ mod serve;
 mod settings;
 mod wire;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // For people: the chain of reasons in one line, never a backtrace.
+            eprintln!("gantryd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> Result<()> {
     let options = options::Options::read()?;
     settings::check(&options)?;
     if options.validate {

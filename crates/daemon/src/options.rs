@@ -45,7 +45,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) validate: bool,
     /// Log more
-    #[arg(short = 'D', long)]
+    #[arg(short = 'D', long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub(crate) debug: bool,
     /// How much to log: debug, info, warn, error
     #[arg(short = 'l', long, default_value = "info", value_name = "level")]
@@ -96,10 +96,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "size")]
     pub(crate) default_shm_size: Option<String>,
     /// Run an init in every container
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub(crate) init: bool,
     /// No container gains privileges
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub(crate) no_new_privileges: bool,
     /// Default log driver: json-file or none
     #[arg(long, default_value = "json-file", value_name = "driver")]
@@ -108,11 +108,65 @@ pub(crate) struct Options {
     #[arg(long = "log-opt", value_name = "key=value")]
     pub(crate) log_opts: Vec<String>,
     /// Accepted for dockerd's sake: containers always outlive the daemon
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub(crate) live_restore: bool,
     /// Default runtime: only ours, under the names gantry and runc
     #[arg(long, value_name = "name")]
     pub(crate) default_runtime: Option<String>,
+    /// What was given of [`WITHOUT_EFFECT`]; each is named in the log.
+    #[arg(skip)]
+    pub(crate) without_effect: Vec<String>,
+}
+
+/// How a flag of dockerd's is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// `--name`, `--name=false`.
+    Switch,
+    /// `--name value`, `--name=value`.
+    Value,
+}
+
+/// Settings of dockerd's that change nothing here, taken so that what starts dockerd starts gantryd: parts
+/// that we do not have, and limits of registries, which we do not speak to yet.
+const WITHOUT_EFFECT: [(&str, Form); 21] = [
+    ("containerd", Form::Value),
+    ("containerd-namespace", Form::Value),
+    ("containerd-plugins-namespace", Form::Value),
+    ("default-cgroupns-mode", Form::Value),
+    ("default-ipc-mode", Form::Value),
+    ("exec-opt", Form::Value),
+    ("experimental", Form::Switch),
+    ("init-path", Form::Value),
+    ("insecure-registry", Form::Value),
+    ("ip-forward", Form::Switch),
+    ("ip6tables", Form::Switch),
+    ("max-concurrent-downloads", Form::Value),
+    ("max-concurrent-uploads", Form::Value),
+    ("max-download-attempts", Form::Value),
+    ("oom-score-adjust", Form::Value),
+    ("raw-logs", Form::Switch),
+    ("registry-mirror", Form::Value),
+    ("selinux-enabled", Form::Switch),
+    ("shutdown-timeout", Form::Value),
+    ("storage-opt", Form::Value),
+    ("userland-proxy", Form::Switch),
+];
+
+/// The names that some of those have in the file.
+const WITHOUT_EFFECT_LISTS: [&str; 5] =
+    ["exec-opts", "insecure-registries", "registry-mirrors", "storage-opts", "features"];
+
+/// The command line's definition.
+fn command() -> clap::Command {
+    let argument = |(name, form): (&'static str, Form)| {
+        let argument = clap::Arg::new(name).long(name).hide(true).action(clap::ArgAction::Append);
+        match form {
+            Form::Switch => argument.num_args(0..=1).require_equals(true).default_missing_value("true"),
+            Form::Value => argument.num_args(1),
+        }
+    };
+    <Options as clap::CommandFactory>::command().args(WITHOUT_EFFECT.map(argument))
 }
 
 impl Options {
@@ -121,8 +175,10 @@ impl Options {
     /// # Errors
     /// A file that cannot be read, is not JSON, has an unknown key, or contradicts a flag.
     pub(crate) fn read() -> Result<Self> {
-        let matches = <Self as clap::CommandFactory>::command().get_matches();
+        let matches = command().get_matches();
         let mut options = <Self as clap::FromArgMatches>::from_arg_matches(&matches)?;
+        let given = WITHOUT_EFFECT.iter().filter(|(name, _)| matches.contains_id(name));
+        options.without_effect.extend(given.map(|(name, _)| format!("--{name}")));
         let (path, must_exist) = match &options.config_file {
             Some(path) => (path.clone(), true),
             None => (PathBuf::from(DEFAULT_CONFIG_FILE), false),
@@ -186,6 +242,11 @@ impl Options {
             "live-restore" => self.live_restore = truth(value)?,
             "default-runtime" => self.default_runtime = Some(text(value)?),
             "allow-insecure-tcp" => self.allow_insecure_tcp = truth(value)?,
+            key if WITHOUT_EFFECT_LISTS.contains(&key)
+                || WITHOUT_EFFECT.iter().any(|(name, _)| *name == key) =>
+            {
+                self.without_effect.push(key.to_owned());
+            }
             _ => bail!("unknown key: remove it, or see the list of supported keys in gantryd --help"),
         }
         Ok(())
@@ -282,8 +343,7 @@ mod tests {
     use super::*;
 
     fn merged(arguments: &[&str], file: &str) -> Result<Options> {
-        let matches = <Options as clap::CommandFactory>::command()
-            .get_matches_from(std::iter::once("gantryd").chain(arguments.iter().copied()));
+        let matches = command().get_matches_from(std::iter::once("gantryd").chain(arguments.iter().copied()));
         let mut options = <Options as clap::FromArgMatches>::from_arg_matches(&matches)?;
         let file: Map<String, Value> = serde_json::from_str(file)?;
         let given =
@@ -304,6 +364,32 @@ mod tests {
         assert!(!options.icc && options.debug);
         assert_eq!(options.log_opts, ["max-size=1m"]);
         assert_eq!(options.default_ulimits, ["nofile=1:2"]);
+    }
+
+    #[test]
+    fn what_starts_dockerd_starts_us() {
+        let arguments = [
+            "--debug=false",
+            "--init=true",
+            "--live-restore",
+            "--userland-proxy=false",
+            "--exec-opt",
+            "a=b",
+            "--icc=false",
+            "--bridge",
+            "none",
+            "-H",
+            "unix:///a",
+            "-H",
+            "tcp://127.0.0.1:1",
+            "--default-ulimit",
+            "nofile=1:2",
+        ];
+        let options = merged(&arguments, r#"{"registry-mirrors":["https://m"],"features":{}}"#)
+            .expect("dockerd's flags");
+        assert!(!options.debug && options.init && options.live_restore && !options.icc);
+        assert_eq!((options.bridge.as_deref(), options.hosts.len()), (Some("none"), 2));
+        assert_eq!(options.without_effect, ["registry-mirrors", "features"]);
     }
 
     #[test]

@@ -48,6 +48,9 @@ pub(crate) fn log(options: &Options) {
 /// # Errors
 /// What kept it from starting.
 pub(crate) async fn run(options: Options) -> Result<()> {
+    for setting in &options.without_effect {
+        tracing::warn!("{setting} is taken for dockerd's sake and has no effect");
+    }
     // Before anything else, so that a signal during the start is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
