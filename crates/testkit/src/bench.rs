@@ -41,6 +41,8 @@ pub fn run_with(client: Client, flags: &[&str], case: fn(&Bench)) {
     case(&bench);
     bench.clear();
     leak::check(&bench.daemon);
+    bench.daemon.stop();
+    leak::check_stopped(&bench.daemon);
 }
 
 impl Bench {

@@ -23,6 +23,8 @@ struct Own {
     root: TempDir,
     cgroup_parent: String,
     flags: Vec<String>,
+    /// What starts it, such as `nsenter`: the program and its arguments.
+    within: Vec<String>,
     child: Mutex<Option<Child>>,
 }
 
@@ -47,6 +49,15 @@ impl Daemon {
     /// It starts and then ends, or does not answer.
     #[must_use]
     pub fn start(flags: &[&str]) -> Option<Self> {
+        Self::start_within(&[], flags)
+    }
+
+    /// The same, started by another program that becomes it, such as `nsenter`.
+    ///
+    /// # Panics
+    /// It starts and then ends, or does not answer.
+    #[must_use]
+    pub fn start_within(within: &[&str], flags: &[&str]) -> Option<Self> {
         if crate::against_dockerd() {
             let socket = std::env::var_os("GANTRY_TEST_SOCKET")?;
             return Some(Self { own: None, socket: socket.into() });
@@ -65,6 +76,7 @@ impl Daemon {
         let own = Own {
             cgroup_parent: format!("/gantry-e2e-{}-{number}", std::process::id()),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            within: within.iter().map(|&word| word.to_owned()).collect(),
             child: Mutex::new(None),
             root,
         };
@@ -119,19 +131,7 @@ impl Daemon {
     /// # Panics
     /// It ends, or does not answer within 30 seconds.
     pub fn start_again(&self) {
-        let own = self.own();
-        let root = own.root.path();
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(root.join("daemon.log"))
-            .expect("the root can be written");
-        let mut command = Command::new(binary("gantryd").expect("looked for before"));
-        command.arg("--data-root").arg(root.join("data")).arg("--exec-root").arg(root.join("run"));
-        command.arg("-p").arg(root.join("pid")).arg("-H").arg(self.host());
-        command.args(["--cgroup-parent", &own.cgroup_parent]).args(&own.flags);
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file can be shared")).stderr(log);
-        let mut child = command.spawn().expect("gantryd can be started");
+        let mut child = self.spawn();
         let begun = Instant::now();
         while !crate::http::pings(&self.socket) {
             if let Some(status) = child.try_wait().expect("the child is ours") {
@@ -140,7 +140,39 @@ impl Daemon {
             assert!(begun.elapsed() < Duration::from_secs(30), "gantryd does not answer:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
-        *own.child.lock().expect("no test panics while it holds this") = Some(child);
+        *self.own().child.lock().expect("no test panics while it holds this") = Some(child);
+    }
+
+    /// Starts it and kills it after a moment, wherever it has come to.
+    pub fn start_in_vain(&self, moment: Duration) {
+        let mut child = self.spawn();
+        std::thread::sleep(moment);
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
+    fn spawn(&self) -> Child {
+        let own = self.own();
+        let root = own.root.path();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(root.join("daemon.log"))
+            .expect("the root can be written");
+        let gantryd = binary("gantryd").expect("looked for before");
+        let mut command = match own.within.split_first() {
+            Some((program, args)) => {
+                let mut command = Command::new(program);
+                command.args(args).arg(gantryd);
+                command
+            }
+            None => Command::new(gantryd),
+        };
+        command.arg("--data-root").arg(root.join("data")).arg("--exec-root").arg(root.join("run"));
+        command.arg("-p").arg(root.join("pid")).arg("-H").arg(self.host());
+        command.args(["--cgroup-parent", &own.cgroup_parent]).args(&own.flags);
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file can be shared")).stderr(log);
+        command.spawn().expect("gantryd can be started")
     }
 
     /// Kills it as no program can prevent.

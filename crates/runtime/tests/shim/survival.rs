@@ -218,3 +218,49 @@ fn anonymous_kib(pid: i32) -> u64 {
     let line = text.lines().find(|line| line.starts_with("Anonymous:")).expect("a line");
     line.split_whitespace().nth(1).expect("a figure").parse().expect("a number")
 }
+
+#[test]
+fn a_shim_whose_daemon_dies_before_the_launch_ends() {
+    needs_root!();
+    let home = tempfile::tempdir().expect("a directory");
+    let spawned = spawn(&binary(), Lifetime::Container(home.path())).expect("a shim");
+    drop(spawned.connection);
+    eventually("it ended", || gantry_runtime::shim::spawn::reap(&spawned.pidfd));
+    assert_eq!(
+        std::fs::read_dir(home.path()).expect("a directory").count(),
+        0,
+        "socket and journal are gone"
+    );
+}
+
+#[test]
+fn the_next_daemon_reaches_a_shim_that_was_only_just_started() {
+    needs_root!();
+    let home = tempfile::tempdir().expect("a directory");
+    let mut first = spawn(&binary(), Lifetime::Container(home.path())).expect("a shim");
+    // At once: the process may not have got to its first line.
+    let mut second = Connection::connect(home.path()).expect("there is a socket");
+    let deadline = Some(std::time::Instant::now() + PATIENCE);
+    second.request(1, Request::Hello(HelloRequest::new(0)), &[]).expect("sent");
+    let state = match second.recv_until(deadline).expect("an answer").0 {
+        Frame::Reply(reply) => match reply.outcome.into_result() {
+            Ok(Reply::Hello(hello)) => hello.state,
+            other => panic!("no hello: {other:?}"),
+        },
+        other => panic!("no reply: {other:?}"),
+    };
+    assert_eq!(state.status, Status::Created);
+    assert_eq!(second.peer().expect("a peer").pid, first.pid, "the shim, not who made the socket");
+    // What the first daemon still says counts no more, and its end ends nothing.
+    first.connection.request(1, Request::Hello(HelloRequest::new(0)), &[]).expect("sent");
+    match first.connection.recv_until(deadline).expect("an answer").0 {
+        Frame::Reply(reply) => {
+            let refusal = reply.outcome.into_result().expect_err("it is outdated");
+            assert_eq!(refusal.kind, RefusalKind::Conflict);
+        }
+        other => panic!("no reply: {other:?}"),
+    }
+    drop(first.connection);
+    second.request(2, Request::Shutdown(Shutdown { kill: true }), &[]).expect("sent");
+    eventually("it ended", || gantry_runtime::shim::spawn::reap(&first.pidfd));
+}

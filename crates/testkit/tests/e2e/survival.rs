@@ -1,11 +1,13 @@
 //! The daemon is killed and comes back; a shim is killed; nothing is lost, nothing is left.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use gantry_testkit::bench::{BUSYBOX, write};
-use gantry_testkit::{Bench, full, http, ours, until};
+use gantry_testkit::command::{finish, in_path};
+use gantry_testkit::{Bench, Client, Daemon, full, http, ours, until};
 use serde_json::{Value, json};
 
 /// The shims of a bench: process and command line.
@@ -144,7 +146,8 @@ ours! {
         until("the daemon noticed", 10, || bench.inspect(&name, "/State/Running") == json!(false));
         assert_eq!(bench.inspect(&name, "/State/ExitCode"), json!(137));
         assert!(bench.inspect(&name, "/State/Error").as_str().is_some_and(|text| !text.is_empty()), "it says why");
-        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "its process went with it");
+        // It was killed before; init may take a moment to reap it.
+        until("its process is gone", 10, || !Path::new(&format!("/proc/{pid}")).exists());
         bench.cli.ok(&["start", &name]);
         assert_eq!(bench.inspect(&name, "/State/Running"), json!(true));
     }
@@ -161,76 +164,315 @@ ours! {
         until("its policy was applied", 10, || bench.inspect(&gone, "/State/Running") == json!(true));
     }
 
-    /// Kills at random times amid everything; afterwards each container is as its record says.
+    /// A restart that policy wants is not forgotten when the daemon is killed again before it could do it.
+    fn policies_outlive_kills_in_a_row(bench) {
+        let names: Vec<String> = ["always", "unless-stopped", "on-failure:2"]
+            .iter()
+            .enumerate()
+            .map(|(number, policy)| {
+                let name = bench.name(&format!("policy{number}"));
+                bench.cli.ok(&["run", "-d", "--name", &name, "--restart", policy, BUSYBOX, "sleep", "600"]);
+                name
+            })
+            .collect();
+        bench.daemon.kill();
+        shims(bench).into_iter().for_each(kill_process);
+        for milliseconds in [20, 40, 60, 80, 100] {
+            bench.daemon.start_in_vain(Duration::from_millis(milliseconds));
+        }
+        bench.daemon.start_again();
+        for name in &names {
+            until(&format!("{name} runs again"), 10, || bench.inspect(name, "/State/Running") == json!(true));
+        }
+        records_are_true(bench);
+    }
+
+    /// Kills at random times amid everything; after each, records and reality agree, and in the end nothing is left.
     fn kills_at_random_times(bench) {
         let kills = match std::env::var("GANTRY_TEST_KILLS").ok().and_then(|text| text.parse().ok()) {
             Some(kills) => kills,
             None if full() => 200,
             None => 8,
         };
-        let ended = AtomicBool::new(false);
-        let mut random = 0x2545_f491_4f6c_dd1d_u64;
+        let workers: Vec<Worker> = (0..3).map(Worker::new).collect();
+        let layers = files(bench, "data/layers");
+        let mut random = Random(0x2545_f491_4f6c_dd1d);
         std::thread::scope(|scope| {
-            for worker in 0..2 {
-                let ended = &ended;
-                scope.spawn(move || work(bench, worker, ended));
+            // Ends the workers also where an assertion fails.
+            let _ending = Ending(&workers);
+            for worker in &workers {
+                scope.spawn(|| worker.work(bench));
             }
-            for _ in 0..kills {
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                std::thread::sleep(Duration::from_millis(random % 700));
+            for kill in 0..kills {
+                std::thread::sleep(Duration::from_millis(random.below(if kill % 3 == 1 { 1400 } else { 200 })));
                 bench.daemon.kill();
+                while random.below(3) == 0 {
+                    bench.daemon.start_in_vain(Duration::from_millis(random.below(200)));
+                }
                 bench.daemon.start_again();
+                if kill % 4 == 0 {
+                    workers.iter().for_each(Worker::pause);
+                    records_are_true(bench);
+                    workers.iter().for_each(Worker::resume);
+                }
             }
-            ended.store(true, Ordering::Relaxed);
         });
         records_are_true(bench);
         assert_eq!(bench.cli.ok(&["run", "--rm", BUSYBOX, "echo", "works"]), "works");
+        bench.clear();
+        let images = bench.cli.ok(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+        for image in images.lines().filter(|image| image.starts_with("made")) {
+            bench.cli.ok(&["rmi", image]);
+        }
+        for path in ["/build/prune?all=1", "/images/prune", "/volumes/prune?filters=%7B%22all%22%3A%5B%22true%22%5D%7D"] {
+            let answer = http::ask(bench.daemon.socket(), "POST", path, "");
+            assert_eq!(answer.as_ref().map(|(status, _)| *status), Some(200), "{path}: {answer:?}");
+        }
+        until("layers and volumes are gone", 20, || files(bench, "data/layers") == layers && volumes(bench) == 0);
     }
 }
 
-/// Creates, starts, stops, removes and builds; what fails because the daemon was killed is tried no
-/// further.
-fn work(bench: &Bench, worker: u32, ended: &AtomicBool) {
-    let mut round = 0;
-    while !ended.load(Ordering::Relaxed) {
-        round += 1;
-        let name = bench.name(&format!("w{worker}r{round}"));
-        bench.cli.run(&["run", "-d", "-P", "--expose", "80", "--name", &name, BUSYBOX, "sleep", "600"]);
-        match round % 4 {
-            0 => {
-                bench.cli.run(&["stop", "-t", "0", &name]);
+/// Numbers that look random and are the same in each run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+/// One client that does everything over and over. What fails because the daemon was killed is tried no further.
+struct Worker {
+    number: u32,
+    wish: AtomicU32,
+    is_idle: AtomicBool,
+}
+
+const WORK: u32 = 0;
+const PAUSE: u32 = 1;
+const END: u32 = 2;
+
+/// Ends workers when it is dropped.
+struct Ending<'a>(&'a [Worker]);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        for worker in self.0 {
+            worker.wish.store(END, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Worker {
+    fn new(number: u32) -> Self {
+        Self { number, wish: AtomicU32::new(WORK), is_idle: AtomicBool::new(false) }
+    }
+
+    /// Lets it finish what it does, and waits for that.
+    fn pause(&self) {
+        self.wish.store(PAUSE, Ordering::Relaxed);
+        until("a worker pauses", 60, || self.is_idle.load(Ordering::Relaxed));
+    }
+
+    fn resume(&self) {
+        self.is_idle.store(false, Ordering::Relaxed);
+        self.wish.store(WORK, Ordering::Relaxed);
+    }
+
+    fn work(&self, bench: &Bench) {
+        let mut random = Random(0x9e37_79b9_7f4a_7c15 + u64::from(self.number));
+        let mut names = Vec::new();
+        let mut round = 0;
+        loop {
+            match self.wish.load(Ordering::Relaxed) {
+                END => return,
+                PAUSE => {
+                    self.is_idle.store(true, Ordering::Relaxed);
+                    std::thread::sleep(Duration::from_millis(10));
+                    continue;
+                }
+                _ => {}
             }
-            1 => {
-                bench.cli.run(&["rm", "-f", &name]);
+            round += 1;
+            let name = bench.name(&format!("w{}r{round}", self.number));
+            let at = usize::try_from(random.below(8)).unwrap_or(0);
+            match (random.below(12), names.get(at).cloned()) {
+                (0..=3, _) | (_, None) => {
+                    self.run(bench, &mut random, &name);
+                    names.push(name);
+                }
+                (kind, Some(one)) => self.carry_on(bench, kind, round, &one, &mut names),
             }
-            2 => {
-                let text = format!("FROM busybox\nRUN echo {worker} {round} > /x\n");
+            if names.len() > 10 {
+                bench.cli.run(&["rm", "-fv", &names.remove(0)]);
+            }
+        }
+    }
+
+    fn run(&self, bench: &Bench, random: &mut Random, name: &str) {
+        let flags: &[&str] = match random.below(5) {
+            0 => &["-P", "--expose", "80"],
+            1 => &["--restart=always"],
+            2 => &["--restart=on-failure:2", "-v", "/volume"],
+            3 => &["--network=host"],
+            _ => &[],
+        };
+        let script = match random.below(3) {
+            0 => "sleep 600",
+            1 => "sleep 0.05; exit 3",
+            _ => "trap 'exit 4' TERM; while :; do sleep 0.02; done",
+        };
+        let verb: &[&str] = if random.below(6) == 0 { &["create"] } else { &["run", "-d"] };
+        let args = [verb, flags, &["--name", name, BUSYBOX, "sh", "-c", script]].concat();
+        bench.cli.run(&args);
+    }
+
+    fn carry_on(&self, bench: &Bench, kind: u64, round: u32, name: &str, names: &mut Vec<String>) {
+        let tag = format!("made{}:{}", self.number, round % 2);
+        let args: &[&str] = match kind {
+            4 => &["exec", name, "sleep", "0.05"],
+            5 => &["stop", "-t", "0", name],
+            6 => {
+                if bench.cli.run(&["rm", "-fv", name]).code == 0 {
+                    names.retain(|known| known != name);
+                }
+                return;
+            }
+            7 => &["run", "--rm", "-P", "--expose", "82", "-v", "/volume", BUSYBOX, "sleep", "0.02"],
+            8 => {
+                let text = format!("FROM {BUSYBOX}\nRUN echo {} {round} > /x\nRUN sleep 0.05\n", self.number);
                 bench.cli.with_input(&["build", "-q", "-"], text.as_bytes());
+                return;
             }
-            _ => {
-                bench.cli.run(&["restart", "-t", "0", &name]);
+            9 => {
+                if let Some(tar) = gantry_testkit::image::busybox_tar() {
+                    bench.cli.with_input(&["import", "-", &tag], tar);
+                }
+                return;
             }
-        }
+            10 => {
+                bench.cli.run(&["tag", BUSYBOX, &tag]);
+                &["rmi", &tag]
+            }
+            _ => &["restart", "-t", "0", name],
+        };
+        bench.cli.run(args);
     }
 }
 
-/// Each container that is said to run has its process, and no other has one.
+fn files(bench: &Bench, directory: &str) -> Vec<std::ffi::OsString> {
+    let root = bench.daemon.root().expect("a daemon of our own");
+    let mut names: Vec<_> = std::fs::read_dir(root.join(directory))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|it| it.file_name())
+        .collect();
+    names.sort();
+    names
+}
+
+fn volumes(bench: &Bench) -> usize {
+    files(bench, "data/volumes").len()
+}
+
+/// Each container that is said to run has its process and its shim, and no other has one. Policies may be restarting
+/// some, so that is waited for.
 fn records_are_true(bench: &Bench) {
-    let ids = bench.cli.ok(&["ps", "-aq", "--no-trunc"]);
-    let mut running = 0;
-    for id in ids.lines() {
-        let all: Value = serde_json::from_str(&bench.cli.ok(&["inspect", id])).expect("JSON");
-        let state = &all[0]["State"];
+    let mut wrong = Vec::new();
+    for _ in 0..200 {
+        wrong = differences(bench);
+        if wrong.is_empty() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("records and reality differ:\n{}\n{}", wrong.join("\n"), bench.daemon.log());
+}
+
+fn differences(bench: &Bench) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let listed = bench.cli.ok(&["ps", "-aq", "--no-trunc"]);
+    let ids: Vec<&str> = listed.lines().collect();
+    let mut alive = 0;
+    for id in &ids {
+        let done = bench.cli.run(&["inspect", id]);
+        let all: Value = serde_json::from_str(&done.stdout).unwrap_or(Value::Null);
+        let (name, state) = (&all[0]["Name"], &all[0]["State"]);
+        let directory = bench.daemon.root().expect("ours").join("run/c").join(id);
         let pid = state["Pid"].as_u64().unwrap_or(0);
-        if state["Running"] == json!(true) {
-            running += 1;
+        let is_live = state["Running"] == json!(true);
+        alive += usize::from(is_live);
+        if state["Status"] == json!("running") {
             let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-            assert!(groups.contains(id), "{id} runs as {pid}, which is in {groups:?}");
-        } else {
-            assert_eq!(pid, 0, "{state}");
+            if !groups.contains(id) {
+                wrong.push(format!("{name} runs as {pid}, which is in {groups:?}"));
+            }
+        } else if pid != 0 && !is_live {
+            wrong.push(format!("{name} does not run and has a process: {state}"));
+        }
+        if directory.join("shim.sock").exists() != is_live {
+            wrong.push(format!("whether {name} has a shim: {state}"));
+        }
+        let ended = state["Status"] == json!("exited") && all[0]["HostConfig"]["AutoRemove"] == json!(true);
+        if ended || state["Status"] == json!("dead") {
+            wrong.push(format!("{name} should be gone: {state}"));
         }
     }
-    until("as many shims as running containers", 20, || shims(bench).len() == running);
+    let shims = shims(bench).len();
+    if shims != alive {
+        wrong.push(format!("{shims} shims for {alive} containers"));
+    }
+    for directory in files(bench, "run/c") {
+        if !ids.iter().any(|id| directory.to_str() == Some(*id)) {
+            wrong.push(format!("the shim's directory {} is nobody's", directory.to_string_lossy()));
+        }
+    }
+    wrong
+}
+
+/// Firewalls that start or change after us, in a network namespace of the test's own.
+#[test]
+fn firewalls_may_come_later() {
+    if gantry_testkit::against_dockerd()
+        || ["ip", "nft", "nsenter"].iter().any(|name| in_path(name).is_none())
+    {
+        gantry_testkit::skip("needs gantryd, ip, nft and nsenter");
+        return;
+    }
+    let name = format!("gantry-e2e-{}", std::process::id());
+    if finish(Command::new("ip").args(["netns", "add", &name])).code != 0 {
+        gantry_testkit::skip("no network namespace can be made");
+        return;
+    }
+    let namespace = Namespace(name);
+    let enter = format!("--net=/run/netns/{}", namespace.0);
+    let Some(daemon) = Daemon::start_within(&["nsenter", &enter], &[]) else { return };
+    let Some(bench) = Bench::new(daemon, Client::Gantry) else { return };
+    let nft = |text: &str| finish(Command::new("nsenter").args([&enter, "nft", text])).stdout;
+    nft("add table ip filter; add chain ip filter DOCKER-USER");
+    let accepts = || nft("list chain ip filter DOCKER-USER").matches("accept").count();
+    until("Docker's chain lets our traffic pass", 10, || accepts() == 2);
+    nft("flush chain ip filter DOCKER-USER");
+    until("it does so again", 10, || accepts() == 2);
+    nft("delete table ip filter");
+    nft(
+        "add table inet wall; add chain inet wall forward { type filter hook forward priority 0; policy drop; }",
+    );
+    let warned = || bench.cli.ok(&["info", "-f", "{{json .Warnings}}"]).contains("inet wall forward");
+    until("info warns of what drops our traffic", 10, warned);
+    nft("delete table inet wall");
+    until("and no longer than that", 10, || !warned());
+}
+
+/// A network namespace with a name, removed when dropped.
+struct Namespace(String);
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        finish(Command::new("ip").args(["netns", "delete", &self.0]));
+    }
 }
