@@ -117,7 +117,8 @@ impl Networks {
     /// What the host's own firewall blocks, with the rule that would open it; shown by `info`.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.shared.bridge.as_ref().map(bridge::Bridge::warnings).unwrap_or_default()
+        let warnings = self.shared.bridge.iter().flat_map(bridge::Bridge::warnings);
+        warnings.map(|warning| format!("WARNING: {warning}")).collect()
     }
 
     /// Takes the default bridge and our rules away, unless a container or a build step uses them.
