@@ -69,7 +69,8 @@ impl Reference {
             _ => (DEFAULT_DOMAIN, name.to_owned()),
         };
         if path.bytes().any(|b| b.is_ascii_uppercase()) {
-            return Err(InvalidReference::Uppercase(path));
+            let official = domain == DEFAULT_DOMAIN && !path.contains('/');
+            return Err(InvalidReference::Uppercase(if official { format!("{OFFICIAL_PREFIX}{path}") } else { path }));
         }
         if !is_domain(domain) || !is_path(&path) {
             return Err(InvalidReference::Format);

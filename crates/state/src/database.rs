@@ -193,3 +193,130 @@ fn apply(connection: &mut Connection, version: u32, migration: &Migration) -> Re
     transaction.pragma_update(None, "user_version", version)?;
     transaction.commit()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const ONE: Migration = Migration { sql: "CREATE TABLE t (x INTEGER)", reader: 1 };
+    const ADDS: Migration = Migration { sql: "ALTER TABLE t ADD COLUMN y TEXT", reader: 1 };
+    const CHANGES: Migration = Migration { sql: "UPDATE t SET x = -x", reader: 3 };
+    const BROKEN: Migration = Migration { sql: "CREATE TABLE u (x); nonsense", reader: 1 };
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("gantry-state-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).expect("a scratch directory");
+            Self(path)
+        }
+
+        fn open(&self, migrations: &'static [Migration]) -> Result<Database, Error> {
+            Database::open(&self.0.join("x.db"), &Schema { migrations, synchronous: Synchronous::Full })
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn sum(database: &Database) -> i64 {
+        let sql = "SELECT total(x) FROM t";
+        let read = database.read::<_, Error>(|t| Ok(t.query_row(sql, [], |row| row.get::<_, f64>(0))?));
+        #[expect(clippy::cast_possible_truncation, reason = "small whole numbers")]
+        let sum = read.expect("a sum") as i64;
+        sum
+    }
+
+    fn add(database: &Database, x: i64) {
+        database.write::<_, Error>(|t| Ok(t.execute("INSERT INTO t (x) VALUES (?1)", [x])?)).expect("added");
+    }
+
+    #[test]
+    fn older_programs_open_what_they_can_read() {
+        let scratch = Scratch::new("versions");
+        add(&scratch.open(&[ONE]).expect("new"), 1);
+        add(&scratch.open(&[ONE, ADDS]).expect("migrated"), 2);
+        let rolled_back = scratch.open(&[ONE]).expect("a column more harms nobody");
+        add(&rolled_back, 4);
+        drop(rolled_back);
+        assert_eq!(sum(&scratch.open(&[ONE, ADDS, CHANGES]).expect("migrated")), -7);
+        for older in [&[ONE][..], &[ONE, ADDS]] {
+            let Err(Error::TooNew { found, reader, known, .. }) = scratch.open(Box::leak(older.into()))
+            else {
+                panic!("it was opened")
+            };
+            assert_eq!((found, reader, known as usize), (3, 3, older.len()));
+        }
+        assert_eq!(sum(&scratch.open(&[ONE, ADDS, CHANGES]).expect("as it was")), -7, "applied once");
+    }
+
+    #[test]
+    fn a_migration_that_fails_changes_nothing() {
+        let scratch = Scratch::new("broken");
+        add(&scratch.open(&[ONE]).expect("new"), 5);
+        assert!(matches!(scratch.open(&[ONE, BROKEN]), Err(Error::Migration { version: 2, .. })));
+        let database = scratch.open(&[ONE]).expect("as it was");
+        assert_eq!(sum(&database), 5);
+        let tables = "SELECT count(*) FROM sqlite_master WHERE name = 'u'";
+        let count = database.read::<_, Error>(|t| Ok(t.query_row(tables, [], |row| row.get::<_, i64>(0))?));
+        assert_eq!(count.expect("a count"), 0);
+    }
+
+    #[test]
+    fn an_error_or_a_panic_rolls_back_and_readers_do_not_wait() {
+        let scratch = Scratch::new("rollback");
+        let database = Arc::new(scratch.open(&[ONE]).expect("new"));
+        add(&database, 1);
+        let failed = database.write::<(), Error>(|t| {
+            t.execute("INSERT INTO t VALUES (10)", [])?;
+            assert_eq!(sum(&database), 1, "not committed, and not waited for");
+            t.execute("nonsense", [])?;
+            Ok(())
+        });
+        assert!(matches!(failed, Err(Error::Sql(_))));
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            database.write::<(), Error>(|t| {
+                t.execute("INSERT INTO t VALUES (100)", [])?;
+                panic!("within a transaction");
+            })
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(sum(&database), 1);
+        assert!(
+            database.read::<_, Error>(|t| Ok(t.execute("DELETE FROM t", [])?)).is_err(),
+            "readers cannot write"
+        );
+    }
+
+    #[test]
+    fn writers_take_turns() {
+        let scratch = Scratch::new("turns");
+        let database = scratch.open(&[ONE]).expect("new");
+        add(&database, 0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let step = |t: &Transaction<'_>| -> Result<(), Error> {
+                            let x: i64 = t.query_row("SELECT x FROM t", [], |row| row.get(0))?;
+                            t.execute("UPDATE t SET x = ?1", [x + 1])?;
+                            Ok(())
+                        };
+                        database.write_relaxed(step).expect("a turn");
+                    }
+                });
+            }
+        });
+        assert_eq!(sum(&database), 200);
+        let level = database.write::<_, Error>(|t| {
+            Ok(t.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))?)
+        });
+        assert_eq!(level.expect("the level"), 2, "FULL again");
+    }
+}

@@ -226,7 +226,7 @@ impl Layers {
     /// # Errors
     /// [`Error::NoSuchLayer`].
     pub fn open(&self, layers: &[LayerId]) -> Result<OwnedFd, Error> {
-        driver::open(&self.mount(layers)?)
+        driver::open_read_only(&self.mount(layers)?)
     }
 
     /// Waits until these layers are on the disk.
@@ -276,7 +276,7 @@ impl Inner {
             lease.hold_layer_in(transaction, id)?;
             also(transaction)
         })?;
-        self.wake();
+        self.background.wake();
         Ok(Layer { id, diff_id: finished.diff_id, size_bytes, entries, newest })
     }
 

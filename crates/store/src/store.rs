@@ -15,7 +15,7 @@ use rustix::fs::FlockOperation;
 use crate::image::Cache;
 use crate::schema::SCHEMA;
 use crate::snapshot::driver::{self, Driver};
-use crate::trash::{self, Tombstone, Waker};
+use crate::trash::{self, Background, Tombstone};
 use crate::{Error, Images, Layers, Leases, Snapshots, content, gc};
 
 /// Which snapshot driver to use.
@@ -56,7 +56,7 @@ pub(crate) struct Inner {
     /// Held while a blob gets its name and row, and while collected blobs lose theirs: a blob written
     /// again just when it was collected must not be taken with the old one. Taken before the database.
     pub(crate) blobs: Mutex<()>,
-    waker: Waker,
+    pub(crate) background: Background,
 }
 
 impl Inner {
@@ -64,15 +64,14 @@ impl Inner {
     pub(crate) fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.root.join(relative)
     }
-
-    /// Wakes the background thread; without one, trash waits for the next open.
-    pub(crate) fn wake(&self) {
-        let _ = self.waker.send(());
-    }
 }
 
 /// The directories of a data root that are the store's.
-const DIRECTORIES: [&str; 5] = ["content/blobs/sha256", "layers/0/fs", "snapshots", "trash", "tmp"];
+///
+/// The layer 0 is no layer, but two empty directories: overlay wants at least one lower directory, and two
+/// that differ where there is no upper one.
+const DIRECTORIES: [&str; 6] =
+    ["content/blobs/sha256", "layers/0/fs", "layers/0/below", "snapshots", "trash", "tmp"];
 
 impl Store {
     /// Opens the data root, makes it if it is not there, and finishes what a crash interrupted.
@@ -99,7 +98,7 @@ impl Store {
             .to_owned();
         let driver = choose_driver(&database, root, options.driver)?;
         let root = root.clone();
-        let inner = trash::start(|waker| Inner {
+        let inner = trash::start(|background| Inner {
             root,
             directory,
             database,
@@ -107,7 +106,7 @@ impl Store {
             boot,
             images: Cache::default(),
             blobs: Mutex::new(()),
-            waker,
+            background,
         });
         recover(&inner)?;
         Ok(Self { inner })
@@ -237,7 +236,7 @@ fn recover(inner: &Inner) -> Result<(), Error> {
         inner.unlink("tmp", &name)?;
     }
     sweep(inner)?;
-    inner.wake();
+    inner.background.wake();
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use gantry_state::rusqlite::Transaction;
 use gantry_sys::tree;
+use parking_lot::Mutex;
 
 use crate::Error;
 use crate::store::Inner;
@@ -46,7 +47,7 @@ impl Inner {
             }
         }
         if !tombstones.is_empty() {
-            self.wake();
+            self.background.wake();
         }
     }
 
@@ -62,6 +63,8 @@ impl Inner {
 
     /// Unlinks everything in `trash/`, then forgets it.
     pub(crate) fn empty_trash(&self) -> Result<(), Error> {
+        // The background thread and a caller who cannot wait would take files from under each other.
+        let _emptying = self.background.emptying.lock();
         let tombstones = self.database.read::<_, Error>(|transaction| {
             let mut rows = transaction.prepare_cached("SELECT id, source FROM trash ORDER BY id")?;
             let rows = rows.query_map([], |row| Ok(Tombstone { id: row.get(0)?, source: row.get(1)? }))?;
@@ -106,13 +109,24 @@ impl Inner {
     }
 }
 
-/// Tells the background thread that there is something to do; it ends when this is dropped.
-pub(crate) type Waker = Sender<()>;
+/// The background thread, seen from the store. The thread ends when this is dropped.
+pub(crate) struct Background {
+    waker: Sender<()>,
+    /// Held while the trash is emptied.
+    emptying: Mutex<()>,
+}
+
+impl Background {
+    /// Tells the thread that there is something to do; without one, it waits for the next open.
+    pub(crate) fn wake(&self) {
+        let _ = self.waker.send(());
+    }
+}
 
 /// Starts the background thread.
-pub(crate) fn start(build: impl FnOnce(Waker) -> Inner) -> Arc<Inner> {
+pub(crate) fn start(build: impl FnOnce(Background) -> Inner) -> Arc<Inner> {
     let (waker, wakes) = channel();
-    let inner = Arc::new(build(waker));
+    let inner = Arc::new(build(Background { waker, emptying: Mutex::new(()) }));
     let weak: Weak<Inner> = Arc::downgrade(&inner);
     let work = move || {
         let mut promote = false;
@@ -154,7 +168,7 @@ fn wait(wakes: &std::sync::mpsc::Receiver<()>, duration: Duration) -> Result<(),
     }
 }
 
-/// Whether a directory has nothing in it.
+/// The names in a directory.
 pub(crate) fn names(path: &Path) -> Result<Vec<std::ffi::OsString>, Error> {
     fs::read_dir(path)
         .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect())

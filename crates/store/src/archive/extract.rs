@@ -388,21 +388,39 @@ impl Extractor<'_> {
         Ok(())
     }
 
-    /// Makes a directory that the archive implies.
-    fn implied(&mut self, path: &[u8]) -> io::Result<()> {
-        let (parent, name) = split(path);
-        self.parent(parent)?;
-        let mtime = self.timespec(self.options.implied_time);
-        let directory = self.top();
-        directory.changed = true;
-        rustix::fs::mkdirat(&directory.fd, name, Mode::from_raw_mode(0o755))?;
-        let name = CString::new(name).expect("paths have no zero bytes");
-        let made = tree::open_directory(directory.fd.as_fd(), &name)?;
-        rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
-        if let Owner::Fixed { uid, gid } = self.options.owner {
-            rustix::fs::fchown(&made, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    /// Makes a directory that the archive implies, and those above it.
+    fn implied(&self, path: &[u8]) -> io::Result<()> {
+        let mut missing = vec![path];
+        let mut above = split(path).0;
+        let mut directory = loop {
+            match open_inside(self.root, above) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !above.is_empty() => {
+                    missing.push(above);
+                    above = split(above).0;
+                }
+                result => break result?,
+            }
+        };
+        let restored = match self.cache.iter().find(|cached| cached.path == above) {
+            Some(cached) => cached.mtime,
+            None => mtime_of(&rustix::fs::fstat(&directory)?),
+        };
+        let first = directory.try_clone()?;
+        let implied = self.timespec(self.options.implied_time);
+        for path in missing.into_iter().rev() {
+            let name = CString::new(split(path).1).expect("paths have no zero bytes");
+            rustix::fs::mkdirat(&directory, &name, Mode::from_raw_mode(0o755))?;
+            let made = tree::open_directory(directory.as_fd(), &name)?;
+            rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
+            if let Owner::Fixed { uid, gid } = self.options.owner {
+                rustix::fs::fchown(&made, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+            }
+            // Making the next one changes this one's time again.
+            rustix::fs::futimens(&directory, &times(implied))?;
+            rustix::fs::futimens(&made, &times(implied))?;
+            directory = made;
         }
-        Ok(rustix::fs::futimens(&made, &times(mtime))?)
+        Ok(rustix::fs::futimens(&first, &times(restored))?)
     }
 
     /// Closes all directories, with the times that they shall have.
@@ -475,6 +493,11 @@ fn restore_time(cached: &Cached) -> io::Result<()> {
         rustix::fs::futimens(&cached.fd, &times(cached.mtime))?;
     }
     Ok(())
+}
+
+/// The modification time of a file.
+pub(crate) fn mtime_of(stat: &rustix::fs::Stat) -> Timespec {
+    Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0) }
 }
 
 /// Both times the same: the time of last access means nothing in an image.

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use gantry_model::Timestamp;
 
 pub use error::ArchiveError;
-pub(crate) use extract::{OPAQUE_FILE, WHITEOUT, is_whiteout, make_whiteout, times};
+pub(crate) use extract::{OPAQUE_FILE, WHITEOUT, is_whiteout, make_whiteout, mtime_of, times};
 pub use format::{EMPTY_LAYER_DIFF_ID, Source, write_layer};
 pub(crate) use format::{OPAQUE, Written, is_kept_xattr};
 

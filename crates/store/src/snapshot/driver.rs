@@ -1,13 +1,14 @@
 //! What a snapshot driver is, which there are, and how a mount description becomes a descriptor.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use gantry_model::LayerId;
 use gantry_model::mount::RootMount;
+use gantry_sys::mount::{Attributes, Reach};
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 
 use super::overlay::Overlay;
 use super::vfs::Vfs;
@@ -136,8 +137,28 @@ pub(crate) fn open(mount: &RootMount) -> Result<OwnedFd, Error> {
     }
 }
 
+/// Opens what a description describes, mounted nowhere, so that nothing can be written through it.
+pub(crate) fn open_read_only(mount: &RootMount) -> Result<OwnedFd, Error> {
+    let RootMount::Bind { source } = mount else { return open(mount) };
+    let clone = || -> std::io::Result<OwnedFd> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let mount = rustix::mount::open_tree(rustix::fs::CWD, source, flags)?;
+        let attributes = Attributes { set: Attributes::RDONLY, ..Attributes::default() };
+        gantry_sys::mount::set_attributes(mount.as_fd(), c"", Reach::Single, attributes)
+            .map_err(std::io::Error::from_raw_os_error)?;
+        root_of(&mount)
+    };
+    clone().map_err(Error::io("mount", source))
+}
+
+/// A mount's own descriptor is `O_PATH`; callers list the directory.
+fn root_of(mount: &OwnedFd) -> std::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(mount, ".", flags, Mode::empty())?)
+}
+
 /// Paths go to the kernel as `/proc/self/fd/<n>`, because a mount option has at most 255 bytes.
-fn open_overlay(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, rustix::io::Errno> {
+fn open_overlay(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::io::Result<OwnedFd> {
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (option, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
         rustix::mount::fsconfig_set_string(&context, option, value)?;
@@ -161,10 +182,7 @@ fn open_overlay(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<Owne
     let attributes =
         if upper.is_some() { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_RDONLY };
     let mount = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    // The mount's own descriptor is `O_PATH`; callers list the directory.
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::openat(&mount, ".", flags, Mode::empty())?;
-    Ok(root)
+    root_of(&mount)
 }
 
 #[cfg(test)]

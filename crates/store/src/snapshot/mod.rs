@@ -301,35 +301,57 @@ fn stub_components(stub: &Path) -> io::Result<Vec<CString>> {
         .collect()
 }
 
+/// Refuses a path that is longer than the kernel takes and a layer can have; with it every walk's depth
+/// is bounded.
+fn check_path(path: &Path) -> io::Result<()> {
+    if path.as_os_str().len() > 4096 { Err(io::ErrorKind::InvalidFilename.into()) } else { Ok(()) }
+}
+
+/// Runs a recursive walk with room for the deepest path there can be, which a caller's stack may not have.
+fn deep<T: Send>(walk: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    const STACK_BYTES: usize = 64 << 20;
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, walk)?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// Counts a tree; its own root and whiteouts are not counted.
 fn count(path: &Path) -> Result<Usage, Error> {
     let failed = |source| Error::Io { action: "read", path: path.into(), source };
+    let level = |directory: OwnedFd| -> io::Result<(OwnedFd, Names, usize)> {
+        let names = Names::read(directory.as_fd())?;
+        Ok((directory, names, 0))
+    };
     let root: OwnedFd = fs::File::open(path).map_err(Error::io("open", path))?.into();
     let (mut usage, mut seen) = (Usage::default(), HashSet::new());
-    let mut waiting = vec![root];
-    while let Some(directory) = waiting.pop() {
-        for (name, _) in Names::read(directory.as_fd()).map_err(failed)?.iter() {
-            let stat = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => stat,
-                // A container may be at work in it.
-                Err(rustix::io::Errno::NOENT) => continue,
-                Err(error) => return Err(failed(error.into())),
-            };
-            if is_whiteout(&stat) {
-                continue;
+    let mut levels = vec![level(root).map_err(failed)?];
+    while let Some((directory, names, next)) = levels.last_mut() {
+        let Some((name, _)) = names.get(*next) else {
+            levels.pop();
+            continue;
+        };
+        *next += 1;
+        let stat = match rustix::fs::statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            // A container may be at work in it.
+            Err(rustix::io::Errno::NOENT) => continue,
+            Err(error) => return Err(failed(error.into())),
+        };
+        if is_whiteout(&stat) {
+            continue;
+        }
+        usage.entries += 1;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => match tree::open_directory(directory.as_fd(), name).and_then(level) {
+                Ok(below) => levels.push(below),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(error)),
+            },
+            FileType::RegularFile if stat.st_nlink < 2 || seen.insert(stat.st_ino) => {
+                usage.size_bytes += u64::try_from(stat.st_size).unwrap_or(0);
             }
-            usage.entries += 1;
-            match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => match tree::open_directory(directory.as_fd(), name) {
-                    Ok(below) => waiting.push(below),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(failed(error)),
-                },
-                FileType::RegularFile if stat.st_nlink < 2 || seen.insert(stat.st_ino) => {
-                    usage.size_bytes += u64::try_from(stat.st_size).unwrap_or(0);
-                }
-                _ => {}
-            }
+            _ => {}
         }
     }
     Ok(usage)

@@ -12,14 +12,14 @@ use gantry_model::Timestamp;
 use gantry_model::mount::RootMount;
 use gantry_sys::tree::{self, Names};
 use gantry_sys::xattr::{self, Target};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 
 use super::driver::{Committed, Difference, Driver, Lower, OVERLAY, effective, open};
-use super::{After, Change, ChangeKind, Usage, attributes_differ, count, stub_components};
+use super::{After, Change, ChangeKind, Usage, attributes_differ, check_path, count, deep, stub_components};
 use crate::Error;
 use crate::archive::{
-    self, ExtractOptions, Limits, OPAQUE, Owner, Source, Whiteouts, is_kept_xattr, is_whiteout, times,
-    write_layer,
+    self, ExtractOptions, Limits, OPAQUE, Owner, Source, Whiteouts, is_kept_xattr, is_whiteout, mtime_of,
+    times, write_layer,
 };
 
 /// Overlayfs. A snapshot is `fs` (upper) and `work`.
@@ -66,12 +66,8 @@ impl Driver for Overlay {
     fn read_only(&self, root: &Path, lower: &[Lower]) -> Result<RootMount, Error> {
         let mut lower = lower_paths(root, lower);
         // Without an upper directory overlay wants two lower ones, which must differ.
-        if let [only] = lower.as_slice() {
-            let empty = root.join("layers/0/fs");
-            if *only == empty {
-                return Ok(RootMount::Bind { source: empty });
-            }
-            lower.push(empty);
+        if lower.len() == 1 {
+            lower.push(root.join("layers/0/below"));
         }
         Ok(RootMount::Overlay { lower, upper: None, work: None })
     }
@@ -81,7 +77,7 @@ impl Driver for Overlay {
         let path = directory.join("fs");
         let upper: OwnedFd = fs::File::open(&path).map_err(Error::io("open", &path))?.into();
         let mut changes = Vec::new();
-        compare(upper.as_fd(), Some(below.as_fd()), Path::new("/"), &mut changes)
+        deep(|| compare(upper.as_fd(), Some(below.as_fd()), Path::new("/"), &mut changes))
             .map_err(Error::io("compare", &path))?;
         changes.sort();
         Ok(changes)
@@ -216,10 +212,6 @@ fn stat(parent: BorrowedFd<'_>, name: &std::ffi::CStr) -> io::Result<Option<Stat
     }
 }
 
-pub(super) fn mtime(stat: &Stat) -> Timespec {
-    Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0) }
-}
-
 fn is_directory(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
@@ -231,6 +223,7 @@ fn compare(
     path: &Path,
     changes: &mut Vec<Change>,
 ) -> io::Result<()> {
+    check_path(path)?;
     let names = Names::read(tree::open_directory(upper, c".")?.as_fd())?;
     for (name, _) in names.iter() {
         let Some(mine) = stat(upper, name)? else { continue };
@@ -299,7 +292,7 @@ fn remove_stub(upper: &fs::File, root: &Path, lower: &[Lower], stub: &Path) -> i
                 let below = fs::File::open(path)?;
                 // If it stays, only its time was changed by the mount point.
                 let old = rustix::fs::fstat(&below)?;
-                rustix::fs::futimens(&directory, &times(mtime(&old)))?;
+                rustix::fs::futimens(&directory, &times(mtime_of(&old)))?;
                 !opaque && !attributes_differ(directory.as_fd(), below.as_fd())?
             }
             _ => false,

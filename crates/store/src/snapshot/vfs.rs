@@ -19,10 +19,12 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Uid};
 use rustix::io::Errno;
 
 use super::driver::{Committed, Difference, Driver, Lower, VFS, effective};
-use super::overlay::{copy_attributes, make_directory, mtime, plain_root_differs, set_mode};
-use super::{After, Change, ChangeKind, Usage, attributes_differ, kept_xattrs, stub_components};
+use super::overlay::{copy_attributes, make_directory, plain_root_differs, set_mode};
+use super::{
+    After, Change, ChangeKind, Usage, attributes_differ, check_path, deep, kept_xattrs, stub_components,
+};
 use crate::Error;
-use crate::archive::{OPAQUE_FILE, WHITEOUT, Whiteouts, make_whiteout, times};
+use crate::archive::{OPAQUE_FILE, WHITEOUT, Whiteouts, make_whiteout, mtime_of, times};
 use crate::content::digest_of;
 
 /// Copies. A snapshot is `fs`; a layer may have merged views in `merged/<hash of the layers below>`.
@@ -131,7 +133,7 @@ fn merge(root: &Path, lower: &[Lower], path: &Path) -> Result<(), Error> {
         let from = layer.path(root);
         let source: OwnedFd = fs::File::open(&from).map_err(Error::io("open", &from))?.into();
         let mut links = Links { root: target.as_fd(), first: HashMap::new() };
-        add_layer(source.as_fd(), target.as_fd(), Path::new(""), &mut links)
+        deep(|| add_layer(source.as_fd(), target.as_fd(), Path::new(""), &mut links))
             .map_err(Error::io("copy", &from))?;
     }
     match lower.iter().rev().find(|layer| layer.root_entry) {
@@ -175,6 +177,7 @@ fn add_layer(
     path: &Path,
     links: &mut Links<'_>,
 ) -> io::Result<()> {
+    check_path(path)?;
     let names = Names::read(tree::open_directory(source, c".")?.as_fd())?;
     for (name, _) in names.iter() {
         if name == OPAQUE_FILE {
@@ -219,7 +222,7 @@ fn copy_metadata(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &Stat) -> io::R
     for (name, value) in kept_xattrs(Target::Open(from))? {
         xattr::set(Target::Open(to), &name, value.as_deref().unwrap_or_default())?;
     }
-    Ok(rustix::fs::futimens(to, &times(mtime(stat)))?)
+    Ok(rustix::fs::futimens(to, &times(mtime_of(stat)))?)
 }
 
 /// Copies a thing that is no directory to where nothing is.
@@ -266,7 +269,7 @@ fn copy_leaf(
     for (attribute, value) in kept_xattrs(Target::At(source, name))? {
         xattr::set(Target::At(target, name), &attribute, value.as_deref().unwrap_or_default())?;
     }
-    Ok(rustix::fs::utimensat(target, name, &times(mtime(stat)), AtFlags::SYMLINK_NOFOLLOW)?)
+    Ok(rustix::fs::utimensat(target, name, &times(mtime_of(stat)), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// What differs between a snapshot and its layers, by relative path: parents before what is in them.
@@ -284,7 +287,7 @@ fn compared(root: &Path, directory: &Path, lower: &[Lower]) -> Result<BTreeMap<P
         let (live, below) = (fs::File::open(&live)?, fs::File::open(&below)?);
         compare(live.as_fd(), below.as_fd(), Path::new(""), prepared, &mut changes)
     };
-    walk().map_err(Error::io("compare", &live))?;
+    deep(&mut walk).map_err(Error::io("compare", &live))?;
     Ok(changes)
 }
 
@@ -295,6 +298,7 @@ fn compare(
     prepared: (i64, i64),
     changes: &mut BTreeMap<PathBuf, ChangeKind>,
 ) -> io::Result<()> {
+    check_path(path)?;
     let before = changes.len();
     let mine = Names::read(tree::open_directory(live, c".")?.as_fd())?;
     for (name, _) in mine.iter() {
