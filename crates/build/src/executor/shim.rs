@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gantry_model::mount::RootMount;
+use gantry_runtime::cgroup::{self, Cgroup};
 use gantry_runtime::sandbox::{self, SandboxSpec};
 use gantry_runtime::shim::connection::{Connection, ConnectionError};
 use gantry_runtime::shim::protocol::{
@@ -50,16 +51,19 @@ pub struct ShimExecutor {
 }
 
 impl ShimExecutor {
-    /// Makes one. Nothing is started; what steps of a daemon that was killed left is removed: their shims have
-    /// ended with it.
+    /// Makes one. Nothing is started; what steps of a daemon that was killed left is removed. Their shims ended with
+    /// it, and took the containers along, unless they were killed too.
     #[must_use]
     pub fn new(options: ShimExecutorOptions) -> Self {
         let directory = &options.places.run_directory;
-        match std::fs::remove_dir_all(directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(directory = %directory.display(), %error, "what earlier steps left could not be removed");
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if let Ok(cgroup) = std::fs::read_to_string(path.join(CGROUP)) {
+                remove_cgroup(&cgroup);
             }
-            _ => {}
+            if let Err(error) = std::fs::remove_dir_all(&path) {
+                tracing::warn!(directory = %path.display(), %error, "what a step left could not be removed");
+            }
         }
         Self { options }
     }
@@ -96,15 +100,16 @@ impl Executor for ShimExecutor {
     fn create(&self, container: Container<'_>) -> Result<Box<dyn Handle>, ExecError> {
         let network = self.network(&container)?;
         let directory = self.options.places.run_directory.join(container.id.short());
-        let etc = Etc::write(directory, container.options, &network.setup)?;
-        let shim = spawn::spawn(&self.options.places.shim_binary, Lifetime::Connection)
-            .map_err(|error| internal("starting a step's shim failed", error))?;
         let parent = match container.options.cgroup_parent.as_str() {
             "" => self.options.places.cgroup_parent.as_str(),
             parent => parent,
         };
+        let cgroup = format!("{}/{}", parent.trim_end_matches('/'), container.id);
+        let etc = Etc::write(directory, &cgroup, container.options, &network.setup)?;
+        let shim = spawn::spawn(&self.options.places.shim_binary, Lifetime::Connection)
+            .map_err(|error| internal("starting a step's shim failed", error))?;
         Ok(Box::new(Step {
-            cgroup: format!("{}/{}", parent.trim_end_matches('/'), container.id),
+            cgroup,
             id: container.id.to_string(),
             root: container.root,
             options: container.options.clone(),
@@ -117,6 +122,25 @@ struct StepNetwork {
     setup: NetworkSetup,
 }
 
+/// Where a step's directory says which cgroup is the step's, for whoever must clean up.
+const CGROUP: &str = "cgroup";
+
+/// Kills what is in a step's cgroup and removes it. One that the shim has removed is the rule.
+fn remove_cgroup(path: &str) {
+    let removed = cgroup::detect().and_then(|layout| {
+        let cgroup = Cgroup::open(&layout, Path::new(path));
+        cgroup.kill_all()?;
+        cgroup.remove()
+    });
+    if let Err(error) = removed {
+        tracing::warn!(
+            path,
+            error = &error as &dyn std::error::Error,
+            "a step's cgroup could not be removed"
+        );
+    }
+}
+
 /// The files that stand in a step's `/etc`.
 struct Etc {
     directory: PathBuf,
@@ -124,13 +148,19 @@ struct Etc {
 }
 
 impl Etc {
-    fn write(directory: PathBuf, options: &RunOptions, setup: &NetworkSetup) -> Result<Self, ExecError> {
+    fn write(
+        directory: PathBuf,
+        cgroup: &str,
+        options: &RunOptions,
+        setup: &NetworkSetup,
+    ) -> Result<Self, ExecError> {
         let failed = |error| internal("writing a step's /etc files failed", error);
         std::fs::create_dir_all(&directory).map_err(failed)?;
         let path = |name: &str| directory.join(name).display().to_string();
         let files =
             EtcFiles { hosts: path("hosts"), hostname: path("hostname"), resolv_conf: path("resolv.conf") };
         let etc = Self { directory, files };
+        std::fs::write(etc.directory.join(CGROUP), cgroup).map_err(failed)?;
         write_readable(&etc.files.hosts, hosts(options, &setup.addresses).as_bytes()).map_err(failed)?;
         write_readable(&etc.files.hostname, format!("{HOSTNAME}\n").as_bytes()).map_err(failed)?;
         write_readable(&etc.files.resolv_conf, &setup.resolv_conf).map_err(failed)?;
@@ -140,6 +170,9 @@ impl Etc {
 
 impl Drop for Etc {
     fn drop(&mut self) {
+        if let Ok(cgroup) = std::fs::read_to_string(self.directory.join(CGROUP)) {
+            remove_cgroup(&cgroup);
+        }
         if let Err(error) = std::fs::remove_dir_all(&self.directory) {
             tracing::warn!(directory = %self.directory.display(), %error, "a step's files could not be removed");
         }
