@@ -99,7 +99,8 @@ pub(crate) fn processes(root: &Path) -> Vec<(u32, String)> {
 }
 
 /// Control groups of containers, of any controller.
-fn cgroups(daemon: &Daemon) -> Vec<PathBuf> {
+#[must_use]
+pub fn cgroups(daemon: &Daemon) -> Vec<PathBuf> {
     let Some(parent) = daemon.cgroup_parent() else { return Vec::new() };
     let parent = parent.trim_start_matches('/');
     let base = Path::new("/sys/fs/cgroup");

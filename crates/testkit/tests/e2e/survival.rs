@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gantry_testkit::bench::{BUSYBOX, write};
 use gantry_testkit::command::{finish, in_path};
-use gantry_testkit::{Bench, Client, Daemon, full, http, ours, until};
+use gantry_testkit::{Bench, Client, Daemon, full, http, leak, ours, until};
 use serde_json::{Value, json};
 
 /// The shims of a bench: process and command line.
@@ -35,6 +35,24 @@ fn shims(bench: &Bench) -> Vec<u32> {
 fn kill_process(pid: u32) {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is ours");
+}
+
+/// The shims that the running daemon started.
+fn children(bench: &Bench) -> Vec<u32> {
+    let daemon = format!("PPid:\t{}\n", bench.daemon.pid().expect("it runs"));
+    let is_shim = |pid: &u32| {
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        read("status").contains(&daemon) && read("cmdline").starts_with("gantry-shim")
+    };
+    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    names.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok()).filter(is_shim).collect()
+}
+
+/// A build step's shim may have ended with its daemon already.
+fn kill_if_there(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
 }
 
 ours! {
@@ -162,6 +180,34 @@ ours! {
         bench.daemon.start_again();
         assert_eq!(bench.inspect(&kept, "/State/Running"), json!(true));
         until("its policy was applied", 10, || bench.inspect(&gone, "/State/Running") == json!(true));
+    }
+
+    /// The shim of a build step is killed, with its daemon and without it: the step is over, and nothing is left.
+    fn a_killed_shim_of_a_build(bench) {
+        for with_daemon in [false, true] {
+            let mut child = bench.cli.spawn(&["build", "--no-cache", "-"]);
+            let text = format!("FROM {BUSYBOX}\nRUN sleep 600\n");
+            let mut stdin = child.stdin.take().expect("a pipe");
+            std::io::Write::write_all(&mut stdin, text.as_bytes()).expect("it reads");
+            drop(stdin);
+            // The step's own process, not only its shim.
+            let running = || leak::cgroups(&bench.daemon).iter().any(|path| {
+                std::fs::read_to_string(path.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
+            });
+            until("the step runs", 20, running);
+            let shims = children(bench);
+            assert_eq!(shims.len(), 1, "one shim for one step");
+            if with_daemon {
+                bench.daemon.kill();
+            }
+            shims.into_iter().for_each(kill_if_there);
+            let done = gantry_testkit::command::wait(child);
+            assert_ne!(done.code, 0, "{done:?}");
+            if with_daemon {
+                bench.daemon.start_again();
+            }
+            leak::check(&bench.daemon);
+        }
     }
 
     /// A restart that policy wants is not forgotten when the daemon is killed again before it could do it.
