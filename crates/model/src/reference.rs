@@ -70,7 +70,11 @@ impl Reference {
         };
         if path.bytes().any(|b| b.is_ascii_uppercase()) {
             let official = domain == DEFAULT_DOMAIN && !path.contains('/');
-            return Err(InvalidReference::Uppercase(if official { format!("{OFFICIAL_PREFIX}{path}") } else { path }));
+            return Err(InvalidReference::Uppercase(if official {
+                format!("{OFFICIAL_PREFIX}{path}")
+            } else {
+                path
+            }));
         }
         if !is_domain(domain) || !is_path(&path) {
             return Err(InvalidReference::Format);
@@ -225,7 +229,11 @@ mod tests {
 
     fn check(text: &str, full: &str, familiar: &str) {
         let reference = Reference::parse_normalized(text).expect(text);
-        assert_eq!((reference.to_string().as_str(), reference.familiar().as_str()), (full, familiar), "{text}");
+        assert_eq!(
+            (reference.to_string().as_str(), reference.familiar().as_str()),
+            (full, familiar),
+            "{text}"
+        );
     }
 
     #[test]
@@ -243,13 +251,35 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for bad in ["", ":", "a:", "a::b", "/a", "a/", "a//b", "a b", "-a", "a-", "a___b", "a._b", "a@sha256:12",
-            "a:-b", "é", "a\n", "r.example:x/a"] {
+        for bad in [
+            "",
+            ":",
+            "a:",
+            "a::b",
+            "/a",
+            "a/",
+            "a//b",
+            "a b",
+            "-a",
+            "a-",
+            "a___b",
+            "a._b",
+            "a@sha256:12",
+            "a:-b",
+            "é",
+            "a\n",
+            "r.example:x/a",
+        ] {
             assert_eq!(Reference::parse_normalized(bad), Err(InvalidReference::Format), "{bad:?}");
         }
         assert!(matches!(Reference::parse_normalized("Web"), Err(InvalidReference::Uppercase(_))));
-        assert!(matches!(Reference::parse_normalized(&"ab".repeat(32)), Err(InvalidReference::LooksLikeId(_))));
-        assert_eq!(Reference::parse_normalized(&"a/".repeat(150).trim_end_matches('/').to_owned()),
-            Err(InvalidReference::TooLong));
+        assert!(matches!(
+            Reference::parse_normalized(&"ab".repeat(32)),
+            Err(InvalidReference::LooksLikeId(_))
+        ));
+        assert_eq!(
+            Reference::parse_normalized("a/".repeat(150).trim_end_matches('/')),
+            Err(InvalidReference::TooLong)
+        );
     }
 }

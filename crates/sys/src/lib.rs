@@ -8,6 +8,8 @@
 
 pub mod bpf;
 pub mod caps;
+pub mod fdpass;
+pub mod memory;
 pub mod mount;
 pub mod netlink;
 pub mod netlink_route;
@@ -22,8 +24,6 @@ pub mod process;
 pub mod rooted;
 pub mod seccomp;
 pub mod signal;
-pub mod fdpass;
 pub mod spawn;
 pub mod tree;
 pub mod xattr;
-pub mod memory;
