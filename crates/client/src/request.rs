@@ -132,10 +132,17 @@ impl<'c> Request<'c> {
     /// [`Error::Api`] for a status of 400 and above; [`Error::Connect`]; [`Error::Io`].
     pub fn send(self) -> Result<Response<'c>, Error> {
         let client = self.client;
-        let idle = client.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        // What changes nothing may be sent twice; anything else gets a connection that nobody can have
+        // closed meanwhile, because a lost reply does not tell whether the request was taken.
+        let idle = match self.method {
+            Method::Get | Method::Head => {
+                client.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+            }
+            _ => None,
+        };
         let head = self.head(Upgrade::No);
         let mut connection = match idle {
-            // The daemon may have closed it meanwhile; a request that was not taken is sent again.
+            // The daemon may have closed it meanwhile.
             Some(mut connection) => match self.exchange(&mut connection, &head) {
                 Ok(reply) => return reply_of(client, self.method, connection, reply),
                 Err(Error::Io(_)) => Connection::open(&client.host)?,
