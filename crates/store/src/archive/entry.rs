@@ -152,11 +152,22 @@ impl<R: BufRead> Entries<R> {
         self.padding = size.wrapping_neg() % BLOCK as u64;
     }
 
+    /// Passes what is left of the present entry. The last entry's padding may be missing: the stock CLI
+    /// closes a context whose Dockerfile it replaced (`build -f` of a file outside of it) right after its data.
     fn skip(&mut self) -> Result<(), ArchiveError> {
-        self.data_left += std::mem::take(&mut self.padding);
         while self.data_left > 0 {
             let length = self.data()?.len();
             self.consume(length);
+        }
+        while self.padding > 0 {
+            let available = self.input.fill_buf().map_err(ArchiveError::from_read)?.len();
+            if available == 0 {
+                self.padding = 0;
+                return Ok(());
+            }
+            let length = available.min(usize::try_from(self.padding).unwrap_or(usize::MAX));
+            self.input.consume(length);
+            self.padding -= length as u64;
         }
         Ok(())
     }

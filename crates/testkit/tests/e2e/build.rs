@@ -190,6 +190,26 @@ both! {
         assert!(done.code == 1 && done.stderr.contains("Dockerfile: no such file or directory"), "{done:?}");
     }
 
+    /// The client then puts the Dockerfile under a random name into an archive that lacks its last padding.
+    fn a_dockerfile_outside_of_the_context(bench) {
+        let directory = bench.directory();
+        let context = directory.path().join("context");
+        write(&context.join("f"), "here\n");
+        write(&context.join(".dockerignore"), "*.log\n");
+        let text = "FROM busybox\nCOPY . /c\nRUN cat /c/f; ls -A /c\n";
+        let file = directory.path().join("outside");
+        write(&file, text);
+        let flag = file.to_str().expect("a plain path");
+        let path = context.to_str().expect("a plain path");
+        let outside = build(bench, &context, &["--no-cache", "-f", flag]);
+        let piped = bench.cli.with_input(&["build", "--no-cache", "-f", "-", path], text.as_bytes());
+        for done in [outside, piped] {
+            assert!(done.code == 0 && done.stdout.contains("here\n"), "{done:?}");
+            let names = done.stdout.lines().filter(|line| line.starts_with(".dockerfile."));
+            assert_eq!(names.count(), 0, "the Dockerfile is not part of the context: {done:?}");
+        }
+    }
+
     fn the_cache_is_keyed_by_content(bench) {
         let directory = bench.directory();
         let path = directory.path();
