@@ -50,7 +50,13 @@ pub(crate) fn apply(changes: &[String]) -> Result<RunConfig, Refusal> {
         text.push_str(&change.replace('\n', " "));
         text.push('\n');
     }
-    let file = parse::parse(&text).map_err(|error| Refusal::invalid(error.to_string()))?;
+    // The line is that of our own text, not of anything the user wrote.
+    let file = parse::parse(&text).map_err(|error| {
+        let text = error.to_string();
+        let reason =
+            text.strip_prefix("dockerfile parse error on line ").and_then(|rest| rest.split_once(": "));
+        Refusal::invalid(reason.map_or(text.as_str(), |(_, reason)| reason).to_owned())
+    })?;
     let options = BuildOptions::default();
     let mut lowering = Lowering::new(&file, &options, &NoImages)?;
     for step in lowering.steps() {
