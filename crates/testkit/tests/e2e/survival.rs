@@ -353,7 +353,11 @@ impl Worker {
                 (kind, Some(one)) => self.carry_on(bench, kind, round, &one, &mut names),
             }
             if names.len() > 10 {
-                bench.cli.run(&["rm", "-fv", &names.remove(0)]);
+                let done = bench.cli.run(&["rm", "-fv", &names[0]]);
+                // A daemon that was killed meanwhile is asked again, or they would become more and more.
+                if done.code == 0 || done.stderr.contains("No such container") {
+                    names.remove(0);
+                }
             }
         }
     }
