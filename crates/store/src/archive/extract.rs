@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use gantry_model::Timestamp;
 use gantry_sys::{tree, xattr};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use super::entry::{Entries, Entry, Kind};
@@ -502,7 +502,6 @@ pub(crate) fn mtime_of(stat: &rustix::fs::Stat) -> Timespec {
 
 /// Both times the same: the time of last access means nothing in an image.
 pub(crate) fn times(mtime: Timespec) -> Timestamps {
-    debug_assert_ne!(mtime.tv_nsec, i64::from(UTIME_OMIT));
     Timestamps { last_access: mtime, last_modification: mtime }
 }
 

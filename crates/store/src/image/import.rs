@@ -12,7 +12,7 @@ use gantry_model::image::{History, ImageConfig, RootFs};
 use super::{Image, ImageError, Images, ImportOptions, NewImage};
 use crate::archive::Limits;
 use crate::layer::{ApplyOptions, Exact, Layers};
-use crate::{Error, Leases};
+use crate::Leases;
 
 pub(super) fn import(
     images: &Images,
@@ -45,7 +45,7 @@ pub(super) fn import(
     drop(lease);
     // The same archive was there already: its layer is not needed a second time.
     if made.layers != [layer.id] {
-        crate::gc::collect(&images.store).map_err(Error::from)?;
+        crate::gc::collect(&images.store)?;
     }
     Ok(made)
 }

@@ -22,7 +22,8 @@ use crate::{DriverChoice, Error, Layer, Lease, Options, Store};
 /// # Panics
 /// Where the driver does not conform.
 pub fn run(driver: DriverChoice, scratch: &Path) {
-    let cases: [(&str, fn(&Case)); 11] = [
+    type Check = fn(&Case);
+    let cases: [(&str, Check); 11] = [
         ("an empty snapshot is empty", empty),
         ("changes become a layer", changes),
         ("what a layer removes is gone", whiteouts),
