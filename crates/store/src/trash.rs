@@ -95,15 +95,22 @@ impl Inner {
 
     /// Finds out which layers are on the disk, by waiting until everything is.
     pub(crate) fn promote(&self) -> Result<(), Error> {
-        let waiting: Option<i64> = self.database.read::<_, Error>(|transaction| {
-            let sql = "SELECT max(id) FROM layer WHERE state = 1 AND boot IS NOT NULL";
-            Ok(transaction.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+        let waiting = self.database.read::<_, Error>(|transaction| {
+            let sql = "SELECT id FROM layer WHERE state = 1 AND boot IS NOT NULL";
+            let mut rows = transaction.prepare_cached(sql)?;
+            let rows = rows.query_map([], |row| row.get::<_, i64>(0))?;
+            Ok(rows.collect::<Result<Vec<_>, _>>()?)
         })?;
-        let Some(last) = waiting else { return Ok(()) };
+        if waiting.is_empty() {
+            return Ok(());
+        }
         rustix::fs::syncfs(&self.directory).map_err(Error::io("sync", &self.root))?;
+        // Those alone: others may have become ready while the disk was waited for.
         self.database.write_relaxed::<_, Error>(|transaction| {
-            let sql = "UPDATE layer SET boot = NULL WHERE state = 1 AND boot IS NOT NULL AND id <= ?1";
-            transaction.prepare_cached(sql)?.execute([last])?;
+            let mut update = transaction.prepare_cached("UPDATE layer SET boot = NULL WHERE id = ?1")?;
+            for layer in waiting {
+                update.execute([layer])?;
+            }
             Ok(())
         })
     }

@@ -10,9 +10,9 @@ use gantry_model::Platform;
 use gantry_model::image::{History, ImageConfig, RootFs};
 
 use super::{Image, ImageError, Images, ImportOptions, NewImage};
+use crate::Leases;
 use crate::archive::Limits;
 use crate::layer::{ApplyOptions, Exact, Layers};
-use crate::Leases;
 
 pub(super) fn import(
     images: &Images,

@@ -23,7 +23,7 @@ use crate::{DriverChoice, Error, Layer, Lease, Options, Store};
 /// Where the driver does not conform.
 pub fn run(driver: DriverChoice, scratch: &Path) {
     type Check = fn(&Case);
-    let cases: [(&str, Check); 11] = [
+    let cases: [(&str, Check); 12] = [
         ("an empty snapshot is empty", empty),
         ("changes become a layer", changes),
         ("what a layer removes is gone", whiteouts),
@@ -32,6 +32,7 @@ pub fn run(driver: DriverChoice, scratch: &Path) {
         ("the root has its layers' attributes", root_attributes),
         ("times are clamped and mount points vanish", stubs),
         ("a kept snapshot goes on", kept),
+        ("what cannot be a layer is refused", refused),
         ("equal trees are equal layers", deterministic),
         ("a layer comes back byte for byte", round_trip),
         ("removed is removed", removed),
@@ -322,6 +323,32 @@ fn kept(case: &Case) {
     let view = case.view(&[base.id, two.id]);
     assert_eq!((view.names(""), view.names("d")), (vec!["d".into(), "file".to_owned()], vec![]));
     assert_eq!(view.read("file").as_deref(), Some("two"));
+}
+
+fn refused(case: &Case) {
+    let commit = |id: &SnapshotId, after| {
+        let options = CommitOptions { after, ..CommitOptions::default() };
+        case.store.snapshots().commit(id, &options, &case.lease)
+    };
+    let id = case.prepare("reserved", &[]);
+    case.open(&id).write(".wh.x", "a file whose name means something else");
+    for after in [After::Kept, After::Consumed] {
+        assert!(matches!(commit(&id, after), Err(Error::ReservedName { .. })));
+    }
+    assert_eq!(case.open(&id).names(""), [".wh.x"], "the snapshot is there still");
+    // Deeper than any path can say: nothing runs out of stack, and it can be removed.
+    let id = case.prepare("deep", &[]);
+    let mut directory = case.open(&id).0;
+    for _ in 0..3000 {
+        rustix::fs::mkdirat(&directory, "d", rustix::fs::Mode::RWXU).expect("a directory");
+        directory = gantry_sys::tree::open_directory(directory.as_fd(), c"d").expect("the directory");
+    }
+    assert!(matches!(case.store.snapshots().changes(&id), Err(Error::Io { .. })));
+    assert!(matches!(commit(&id, After::Consumed), Err(Error::Io { .. })));
+    drop(directory);
+    case.store.snapshots().remove(&id).expect("removed");
+    case.store.empty_trash().expect("emptied");
+    assert_eq!(fs::read_dir(case.store.root().join("tmp")).expect("tmp").count(), 0);
 }
 
 fn deterministic(case: &Case) {

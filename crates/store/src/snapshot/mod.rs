@@ -29,7 +29,7 @@ use crate::content::Hasher;
 use crate::layer::{self, Finished};
 use crate::store::Inner;
 use crate::{Error, Layer, Lease, trash};
-use driver::{Committed, Lower};
+use driver::{Committed, Difference, Lower};
 
 /// How a path differs from the layers below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -176,6 +176,23 @@ impl Snapshots {
             stubs: &options.stubs,
             after: options.after,
         })?;
+        let made = self.place(id, &difference, options, lease);
+        if made.is_err() && options.after == After::Kept {
+            // A copy that nobody will use; what is left of it goes at the next open.
+            let _ = fs::remove_dir_all(&difference.tree);
+        }
+        made
+    }
+
+    /// Writes the difference's tar to learn its digest, and makes its tree a layer's.
+    fn place(
+        &self,
+        id: &SnapshotId,
+        difference: &Difference,
+        options: &CommitOptions,
+        lease: &Lease,
+    ) -> Result<Layer, Error> {
+        let store = &self.store;
         let root = fs::File::open(&difference.tree).map_err(Error::io("open", &difference.tree))?;
         let mut hasher = Hasher::new();
         let source = Source {
@@ -193,14 +210,14 @@ impl Snapshots {
             blob: None,
         };
         let layer = store.begin_layer()?;
-        let place = || -> Result<(), Error> {
-            let home = store.path(format!("layers/{layer}"));
+        let home = store.path(format!("layers/{layer}"));
+        let tree = home.join("fs");
+        let rename = || -> Result<(), Error> {
             fs::create_dir(&home).map_err(Error::io("make", &home))?;
-            let home = home.join("fs");
-            fs::rename(&difference.tree, &home).map_err(Error::io("rename to", &home))
+            fs::rename(&difference.tree, &tree).map_err(Error::io("rename to", &tree))
         };
         let mut tombstone = None;
-        let made = place().and_then(|()| {
+        let made = rename().and_then(|()| {
             store.finish_layer(layer, &finished, lease, |transaction| {
                 if options.after == After::Consumed {
                     transaction
@@ -211,9 +228,12 @@ impl Snapshots {
                 Ok(())
             })
         });
-        store.discard(tombstone.as_slice());
         if made.is_err() {
+            // The snapshot keeps its files. If the first rename failed, so does this one.
+            let _ = fs::rename(&tree, &difference.tree);
             store.abandon_layer(layer);
+        } else {
+            store.discard(tombstone.as_slice());
         }
         made
     }

@@ -109,13 +109,23 @@ impl Driver for Overlay {
     }
 }
 
-/// Copies an upper directory to `tmp/`: through a pipe, as a layer's tar.
+/// Copies an upper directory to `tmp/`.
 fn copy_upper(root: &Path, directory: &Path) -> Result<PathBuf, Error> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let copy = root.join(format!("tmp/upper-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
     make_directory(&copy)?;
+    let copied = copy_through_pipe(directory, &copy);
+    if copied.is_err() {
+        // What cannot be removed now goes at the next open.
+        let _ = fs::remove_dir_all(&copy);
+    }
+    copied.map(|()| copy)
+}
+
+/// As a layer's tar, written on one side and unpacked on the other.
+fn copy_through_pipe(directory: &Path, copy: &Path) -> Result<(), Error> {
     let open = |path: &Path| fs::File::open(path).map_err(Error::io("open", path));
-    let (upper, target) = (open(&directory.join("fs"))?, open(&copy)?);
+    let (upper, target) = (open(&directory.join("fs"))?, open(copy)?);
     let source = Source { root: upper.as_fd(), whiteouts: Whiteouts::Overlay, root_entry: true, epoch: None };
     let limits =
         Limits { entries: u64::MAX, devices: u64::MAX, unpacked_bytes: u64::MAX, ..Limits::default() };
@@ -134,8 +144,7 @@ fn copy_upper(root: &Path, directory: &Path) -> Result<PathBuf, Error> {
             Ok(Err(error)) if !matches!(error, Error::Output(_)) => Err(error),
             _ => Ok(copied.map(|_| ())?),
         }
-    })?;
-    Ok(copy)
+    })
 }
 
 fn probe(scratch: &Path) -> Result<(), Error> {

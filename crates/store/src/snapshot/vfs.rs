@@ -346,6 +346,7 @@ fn all_added(
     path: &Path,
     changes: &mut BTreeMap<PathBuf, ChangeKind>,
 ) -> io::Result<()> {
+    check_path(path)?;
     for (name, _) in Names::read(tree::open_directory(live, c".")?.as_fd())?.iter() {
         let path = path.join(OsStr::from_bytes(name.to_bytes()));
         changes.insert(path.clone(), ChangeKind::Added);
