@@ -323,18 +323,13 @@ impl Containers {
 
     fn exec_process(&self, view: &View, request: &ExecRequest) -> Result<oci_spec::runtime::Process, Error> {
         let record = &view.record;
-        let hostname = match record.config.hostname.as_str() {
-            "" if record.host.network_mode == "host" => crate::system::hostname(),
-            "" => record.id.short().to_owned(),
-            given => given.to_owned(),
-        };
         let facts = Facts {
             cgroup_v2: false,
             host_capabilities: &self.core.host.capabilities,
             devices: Vec::new(),
             network_files: None,
             shared_shm: None,
-            hostname,
+            hostname: super::hostname(&self.core, record),
             defaults: &self.core.host.settings.defaults,
         };
         spec::exec_process(record, request, &facts)

@@ -191,6 +191,33 @@ impl Containers {
     }
 }
 
+/// The host name of a container: its own, or that of the container whose network it joined.
+fn hostname(core: &Core, record: &Record) -> String {
+    /// More containers than ever join one another in a row; only a ring is longer.
+    const FARTHEST: usize = 16;
+
+    let own = |record: &Record| {
+        if !record.config.hostname.is_empty() {
+            record.config.hostname.clone()
+        } else if record.host.network_mode == "host" || record.host.namespaces.uts == "host" {
+            crate::system::hostname()
+        } else {
+            record.id.short().to_owned()
+        }
+    };
+    let mut owner: Option<Arc<Record>> = None;
+    for _ in 0..FARTHEST {
+        let last = owner.as_deref().unwrap_or(record);
+        if last.host.namespaces.uts == "host" {
+            break;
+        }
+        let Some(other) = last.host.network_mode.strip_prefix("container:") else { break };
+        let Ok(found) = core.index.find(other) else { break };
+        owner = Some(Arc::clone(&found.view().record));
+    }
+    own(owner.as_deref().unwrap_or(record))
+}
+
 /// Publishes an event about a container.
 fn publish(core: &Core, record: &Record, action: &str, extra: Vec<(&'static str, String)>) {
     let mut attributes = record.config.labels.clone();

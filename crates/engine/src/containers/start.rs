@@ -246,7 +246,7 @@ impl Start {
         stopwatch: &mut Stopwatch,
     ) -> Result<(), Error> {
         let internal = |error: &dyn std::error::Error| Error::Internal(crate::chain(error));
-        let hostname = self.hostname();
+        let hostname = super::hostname(&self.core, &self.record);
         let namespaces = sandbox::create(&self.sandbox_spec(&hostname)).map_err(|error| internal(&error))?;
         stopwatch.lap("namespaces");
         self.write_files(network, &hostname)?;
@@ -311,17 +311,6 @@ impl Start {
                 Err(Error::Internal(format!("cannot make {}: {error}", directory.display())))
             }
             _ => Ok(directory),
-        }
-    }
-
-    fn hostname(&self) -> String {
-        let (config, host) = (&self.record.config, &self.record.host);
-        if !config.hostname.is_empty() {
-            config.hostname.clone()
-        } else if host.network_mode == "host" || host.namespaces.uts == "host" {
-            crate::system::hostname()
-        } else {
-            self.record.id.short().to_owned()
         }
     }
 

@@ -66,12 +66,13 @@ pub(crate) fn run<'a>(
         env.push(home);
     }
     identity::own_streams(stage.root, identity);
+    // Before the limits: one of few open files leaves no descriptor for the directory.
+    let entered = enter_directory(stage.root, &plan.cwd);
     identity::limit(plan, report)?;
     if let Some(persona) = plan.personality {
         process::set_personality(persona)
             .map_err(|error| report.failed(error, format_args!("personality")))?;
     }
-    let entered = enter_directory(stage.root, &plan.cwd);
     if plan.no_new_privs {
         process::set_no_new_privs()
             .map_err(|error| report.failed(error, format_args!("set no_new_privs")))?;
@@ -160,6 +161,12 @@ fn find(name: &CStr, path: &[u8], report: Report<'_>) -> Step<PathBuffer> {
             libc::ENOTDIR => {
                 report.refused(Reason::NotExecutable, error, format_args!("exec: \"{shown}\": stat {shown}"))
             }
+            // Docker's text, which names both what it is and what that means.
+            libc::EISDIR => report.refused(
+                Reason::NotExecutable,
+                libc::EACCES,
+                format_args!("exec: \"{shown}\": is a directory"),
+            ),
             _ => report.refused(Reason::NotExecutable, error, format_args!("exec: \"{shown}\"")),
         }
     };

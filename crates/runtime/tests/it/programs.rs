@@ -40,7 +40,7 @@ fn what_cannot_run_is_told_in_dockers_words() {
         ("nosuch", Reason::NotFound, 127, "exec: \"nosuch\": executable file not found in $PATH"),
         ("/nosuch", Reason::NotFound, 127, "exec: \"/nosuch\": stat /nosuch: no such file or directory"),
         ("/etc/plain", Reason::NotExecutable, 126, "exec: \"/etc/plain\": permission denied"),
-        ("/etc", Reason::NotExecutable, 126, "exec: \"/etc\": is a directory"),
+        ("/etc", Reason::NotExecutable, 126, "exec: \"/etc\": is a directory: permission denied"),
         ("/bin/odd", Reason::ExecFailed, 255, "exec /bin/odd: exec format error"),
         ("lost", Reason::ExecFailed, 255, "exec lost: no such file or directory"),
     ];

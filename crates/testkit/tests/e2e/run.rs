@@ -17,7 +17,7 @@ both! {
             (&["false"], 1, ""),
             (&["nosuch"], 127, "exec: \"nosuch\": executable file not found in $PATH"),
             (&["/bin/nosuch"], 127, "no such file or directory"),
-            (&["/etc"], 126, "permission denied"),
+            (&["/etc"], 126, "exec: \"/etc\": is a directory: permission denied"),
             (&["/etc/passwd"], 126, "permission denied"),
             (&["sh", "-c", "sleep 100 & kill -9 $!; wait $!"], 137, ""),
             (&["sh", "-c", "kill -15 $$; sleep 1; exit 4"], 4, ""),
