@@ -131,6 +131,11 @@ fn limits_are_set_as_far_as_they_may_be() {
         ]);
     });
     assert_eq!(outcome.stdout, "100\n200\n0\n");
+    // Too few files to set a container up with: the limit is the program's, not the preparation's.
+    let outcome = rig.script("ulimit -n; ulimit -Hn", |spec| {
+        spec["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 3, "hard": 20}]);
+    });
+    assert_eq!(outcome.stdout, "3\n20\n", "{outcome:?}");
     let own = gantry_sys::process::rlimit(libc::RLIMIT_NOFILE).expect("limit");
     let outcome = rig.script("ulimit -n", |spec| {
         spec["process"]["rlimits"] =
