@@ -63,17 +63,16 @@ impl Terminal {
         self.master.write_all(keys.as_bytes()).expect("the terminal takes keys");
     }
 
-    /// Waits until a text appears, and forgets everything up to its end.
+    /// Waits until a text appears, and takes everything up to its end.
     ///
     /// # Panics
     /// It does not within 20 seconds.
     #[track_caller]
-    pub fn expect(&mut self, text: &str) {
+    pub fn expect(&mut self, text: &str) -> String {
         let begun = Instant::now();
         loop {
             if let Some(at) = self.seen.find(text) {
-                self.seen.drain(..at + text.len());
-                return;
+                return self.seen.drain(..at + text.len()).collect();
             }
             assert!(begun.elapsed() < Duration::from_secs(20), "{text:?} does not appear in {:?}", self.seen);
             if let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(100)) {

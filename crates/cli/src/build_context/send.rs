@@ -19,8 +19,9 @@ pub(crate) struct Context {
     pub(crate) ignore: Ignore,
     /// Files that are sent although they are left out: the Dockerfile and `.dockerignore`.
     pub(crate) always: Vec<String>,
-    /// A file that is not in the directory: name and bytes (`-f ../Dockerfile`).
-    pub(crate) extra: Option<(String, Vec<u8>)>,
+    /// Files that are sent in the place of the directory's, or that it does not have: names and bytes
+    /// (`-f ../Dockerfile`).
+    pub(crate) extra: Vec<(String, Vec<u8>)>,
 }
 
 /// Writes the context as a tar stream.
@@ -32,7 +33,7 @@ pub(crate) fn write(context: &Context, out: &mut dyn Write) -> io::Result<()> {
     if let Some(root) = &context.root {
         sender.directory(root, "")?;
     }
-    if let Some((name, bytes)) = &context.extra {
+    for (name, bytes) in &context.extra {
         let mut header = Header::new_gnu();
         header.set_mode(0o644);
         header.set_size(bytes.len() as u64);
@@ -76,7 +77,8 @@ impl Sender<'_> {
             }
             return if walk { self.directory(path, name) } else { Ok(()) };
         }
-        if excluded || metadata.file_type().is_socket() {
+        let replaced = self.context.extra.iter().any(|(extra, _)| extra == name);
+        if excluded || replaced || metadata.file_type().is_socket() {
             return Ok(());
         }
         self.append(path, name, &metadata)
@@ -174,7 +176,7 @@ mod tests {
             root: Some(root.clone()),
             ignore: Ignore::parse("*.log\nsub/out\nDockerfile"),
             always: vec!["Dockerfile".into()],
-            extra: Some((".dockerfile.1".into(), b"x".to_vec())),
+            extra: vec![(".dockerfile.1".into(), b"x".to_vec())],
         };
         let mut bytes = Vec::new();
         write(&context, &mut bytes).unwrap();

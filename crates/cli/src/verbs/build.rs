@@ -243,18 +243,24 @@ fn source(place: &str, dockerfile: &str) -> Outcome<Source> {
         )));
     }
     let (name, extra) = dockerfile_of(&root, dockerfile)?;
-    let ignore = match fs::read_to_string(root.join(".dockerignore")) {
-        Ok(text) => Ignore::parse(&text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ignore::default(),
+    let ignored = match fs::read_to_string(root.join(".dockerignore")) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
             return Err(Failure::plain(format!("error reading .dockerignore: {}", describe(&error))));
         }
     };
+    let ignore = ignored.as_deref().map_or_else(Ignore::default, Ignore::parse);
     let always = vec![name.clone(), ".dockerignore".to_owned()];
-    Ok(Source::Files(
-        Files { root: Some(root), ignore, always, extra: extra.map(|bytes| (name.clone(), bytes)) },
-        name,
-    ))
+    let extra = extra.map_or_else(Vec::new, |bytes| with_dockerfile(&name, bytes, ignored));
+    Ok(Source::Files(Files { root: Some(root), ignore, always, extra }, name))
+}
+
+/// A Dockerfile from elsewhere, and a `.dockerignore` that keeps it from being copied with the context.
+fn with_dockerfile(name: &str, bytes: Vec<u8>, ignored: Option<String>) -> Vec<(String, Vec<u8>)> {
+    let ignored = ignored.unwrap_or_else(|| ".dockerignore".to_owned());
+    let ignored = format!("{ignored}\n{name}\n");
+    vec![(name.to_owned(), bytes), (".dockerignore".to_owned(), ignored.into_bytes())]
 }
 
 /// The Dockerfile's name within the context; its bytes too where it lies elsewhere.
@@ -302,7 +308,7 @@ fn from_stdin() -> Outcome<Source> {
         return Ok(Source::Archive(early));
     }
     io::stdin().read_to_end(&mut early)?;
-    let files = Files { extra: Some(("Dockerfile".into(), early)), ..Files::default() };
+    let files = Files { extra: vec![("Dockerfile".into(), early)], ..Files::default() };
     Ok(Source::Files(files, "Dockerfile".into()))
 }
 

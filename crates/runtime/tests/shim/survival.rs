@@ -242,15 +242,15 @@ fn the_next_daemon_reaches_a_shim_that_was_only_just_started() {
     let mut second = Connection::connect(home.path()).expect("there is a socket");
     let deadline = Some(std::time::Instant::now() + PATIENCE);
     second.request(1, Request::Hello(HelloRequest::new(0)), &[]).expect("sent");
-    let state = match second.recv_until(deadline).expect("an answer").0 {
+    let hello = match second.recv_until(deadline).expect("an answer").0 {
         Frame::Reply(reply) => match reply.outcome.into_result() {
-            Ok(Reply::Hello(hello)) => hello.state,
+            Ok(Reply::Hello(hello)) => hello,
             other => panic!("no hello: {other:?}"),
         },
         other => panic!("no reply: {other:?}"),
     };
-    assert_eq!(state.status, Status::Created);
-    assert_eq!(second.peer().expect("a peer").pid, first.pid, "the shim, not who made the socket");
+    assert_eq!(hello.state.status, Status::Created);
+    assert_eq!(hello.shim_pid, first.pid, "the shim, not who made the socket");
     // What the first daemon still says counts no more, and its end ends nothing.
     first.connection.request(1, Request::Hello(HelloRequest::new(0)), &[]).expect("sent");
     match first.connection.recv_until(deadline).expect("an answer").0 {

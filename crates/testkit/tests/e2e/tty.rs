@@ -21,10 +21,18 @@ both! {
         terminal.expect("is2ready");
         terminal.send("stty size\n");
         terminal.expect("24 80");
-        terminal.resize(33, 101);
-        // The size travels on a way of its own; the shell sees it soon.
-        terminal.send("until stty size | grep -q '33 101'; do sleep 0.1; done; echo re''sized\n");
-        terminal.expect("resized");
+        // The size travels on a way of its own. A client may not listen for changes yet when the shell
+        // already answers, so the size is changed until one change has arrived.
+        let mut sizes = (90..).map(|columns| (33, columns));
+        loop {
+            let (rows, columns) = sizes.next().expect("there is no last size");
+            terminal.resize(rows, columns);
+            terminal.send("sleep 0.1; echo $(stty size) as''ked\n");
+            if terminal.expect("asked").contains("33 ") {
+                break;
+            }
+            assert!(columns < 190, "no change of size arrives");
+        }
         terminal.send("sh -c 'echo go''ing; exec sleep 600'\n");
         terminal.expect("going");
         terminal.send("\x03");
