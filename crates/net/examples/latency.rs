@@ -14,7 +14,7 @@ use gantry_net::bridge::{self, BridgeSpec, Traffic};
 use gantry_net::endpoint::{self, BridgePort, EndpointSpec};
 use gantry_net::ports::{self, Publication};
 use gantry_net::{Host, Identity, Ipv4Net, MacAddress, owned};
-use gantry_sys::netlink_route::{Change, LinkRef, Route};
+use gantry_sys::netlink::route::{Change, LinkRef, Route};
 use gantry_sys::ns::{self, Kinds};
 
 const ROUNDS: u32 = 200;

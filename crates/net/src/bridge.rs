@@ -2,7 +2,7 @@
 
 use gantry_model::ErrorKind;
 use gantry_sys::netlink;
-use gantry_sys::netlink_route::{Change, LinkRef, NewBridge, Route};
+use gantry_sys::netlink::route::{Change, LinkRef, NewBridge, Route};
 
 use crate::Host;
 use crate::address::{Ipv4Net, MacAddress};

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt as _;
 
 use gantry_model::ErrorKind;
 use gantry_sys::netlink;
-use gantry_sys::netlink_route::{BridgePort as Port, Change, LinkRef, NewPair, Route};
+use gantry_sys::netlink::route::{BridgePort as Port, Change, LinkRef, NewPair, Route};
 use gantry_sys::ns::Kinds;
 
 use crate::Host;

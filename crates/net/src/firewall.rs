@@ -129,7 +129,7 @@ fn is_docker_chain(chain: &Chain) -> bool {
 
 /// Where the legacy table cannot be read, nobody has one.
 fn legacy_drops() -> bool {
-    gantry_sys::nft_legacy::drops_forwarded().unwrap_or(false)
+    gantry_sys::xtables::drops_forwarded().unwrap_or(false)
 }
 
 /// What of these chains stands in the way of a bridge's forwarded traffic.

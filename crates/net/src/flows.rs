@@ -12,8 +12,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use gantry_model::container::Protocol;
 use gantry_sys::netlink::Error;
-use gantry_sys::netlink_route::Route;
-use gantry_sys::nft_conntrack::{Conntrack, Flow};
+use gantry_sys::netlink::conntrack::{Conntrack, Flow};
+use gantry_sys::netlink::route::Route;
 
 use crate::ports::Publication;
 

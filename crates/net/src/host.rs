@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gantry_model::ErrorKind;
-use gantry_sys::netlink_route::Route;
+use gantry_sys::netlink::route::Route;
 
 use crate::flows::Flows;
 use crate::identity::Identity;

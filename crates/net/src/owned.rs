@@ -4,7 +4,7 @@ use std::fmt;
 
 use gantry_model::ErrorKind;
 use gantry_sys::netlink;
-use gantry_sys::netlink_route::{Link, Route};
+use gantry_sys::netlink::route::{Link, Route};
 
 use crate::rules::{PUBLISHED, PUBLISHED_ON};
 use crate::{Host, bridge, endpoint, firewall};

@@ -22,12 +22,12 @@
 //! `spoofed` prevents, before connection tracking sees the packet: answers are still addressed to the
 //! bridge there.
 
-use gantry_sys::nft::{Field, Hook, Leads, Point};
-use gantry_sys::nft_expression::{
+use gantry_sys::nft::expression::{
     Expression, Header, Known, Reg, STATE_ESTABLISHED, STATE_RELATED, STATUS_DESTINATION_TRANSLATED, Tracked,
     Verdict, counter, decide, decide_by, destination_kind, equal, in_set, link_name, look_up, mask,
     masquerade, meta, not_equal, payload, tracked, translate_destination,
 };
+use gantry_sys::nft::{Field, Hook, Leads, Point};
 
 use crate::address::Ipv4Net;
 use crate::bridge::Traffic;

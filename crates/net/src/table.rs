@@ -1,8 +1,8 @@
 //! Our nft table in the kernel: making it, taking it over from a daemon that died, and changing elements.
 
 use gantry_sys::netlink::Error;
+use gantry_sys::nft::expression::{Verdict, link_name};
 use gantry_sys::nft::{Data, Element, Family, Mapping, Nft, Ownership, Transaction};
-use gantry_sys::nft_expression::{Verdict, link_name};
 
 use crate::rules::{self, BRIDGES, Chain, DISPATCH, SETS};
 

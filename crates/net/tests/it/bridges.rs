@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use gantry_net::bridge::{self, BridgeError, BridgeSpec, Traffic};
 use gantry_net::endpoint::{self, BridgePort, EndpointSpec};
 use gantry_net::{Ipv4Net, MacAddress, ipam};
-use gantry_sys::netlink_route::{NewBridge, Route};
+use gantry_sys::netlink::route::{NewBridge, Route};
 
 use crate::lab::{GATEWAY, HOST, OUTSIDE, Space, bridge_spec, in_lab};
 

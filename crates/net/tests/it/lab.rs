@@ -14,7 +14,7 @@ use gantry_net::bridge::{self, Bridge, BridgeSpec, Traffic};
 use gantry_net::endpoint::{self, BridgePort, EndpointSpec};
 use gantry_net::ports::Publication;
 use gantry_net::{Host, Identity, Ipv4Net, MacAddress};
-use gantry_sys::netlink_route::{Change, LinkRef, NewPair, Route};
+use gantry_sys::netlink::route::{Change, LinkRef, NewPair, Route};
 use gantry_sys::ns::{self, Kinds};
 
 /// The host's address on its uplink, and that of the machine outside.

@@ -7,8 +7,8 @@ use gantry_model::container::Protocol::Tcp;
 use gantry_net::bridge;
 use gantry_net::owned::{self, Owned};
 use gantry_net::ports;
+use gantry_sys::netlink::route::Route;
 use gantry_sys::netlink::{Protocol, Socket};
-use gantry_sys::netlink_route::Route;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::lab::in_lab;

@@ -6,7 +6,7 @@ use gantry_model::container::Protocol::{Tcp, Udp};
 use gantry_net::bridge::{self, BridgeSpec, Traffic};
 use gantry_net::ports::{self, Publication};
 use gantry_net::{Host, owned};
-use gantry_sys::netlink_route::Route;
+use gantry_sys::netlink::route::Route;
 
 use crate::lab::{GATEWAY, HOST, Lab, OUTSIDE, ask, bridge_spec, call, in_lab, reaches};
 

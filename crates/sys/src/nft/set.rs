@@ -5,7 +5,7 @@ use netlink_packet_netfilter::nftables::{
 };
 
 use crate::netlink::{attribute, attributes};
-use crate::nft_expression::Verdict;
+use crate::nft::expression::Verdict;
 
 /// A field of a set's key or data, as nft's user space names types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

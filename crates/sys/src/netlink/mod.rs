@@ -3,8 +3,7 @@
 //! The kernel works off a request inside `sendmsg`: when that returns, every answer is already in the
 //! socket's queue. So nothing here ever waits.
 //!
-//! [`crate::netlink_route`] speaks of links, addresses and routes; [`crate::nft`] of rules;
-//! [`crate::nft_conntrack`] of connections.
+//! [`route`] speaks of links, addresses and routes, [`conntrack`] of connections; [`crate::nft`] of rules.
 
 use std::fmt;
 use std::io;
@@ -15,6 +14,9 @@ use netlink_packet_core::{
     NetlinkPayload, NetlinkSerializable,
 };
 use rustix::net::sockopt;
+
+pub mod conntrack;
+pub mod route;
 
 const HEADER: usize = 16;
 /// `NLM_F_ACK_TLVS`: attributes follow in an acknowledgement.

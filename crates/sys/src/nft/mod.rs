@@ -1,6 +1,6 @@
 //! nf_tables: transactions on one table, and reading tables, chains, rules and elements.
 //!
-//! Expressions of rules are in [`crate::nft_expression`].
+//! Expressions of rules are in [`expression`].
 
 use std::io;
 
@@ -13,9 +13,12 @@ use netlink_packet_netfilter::nftables::{
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
 use crate::netlink::{DUMP, Error, Protocol, Request, Socket, attribute, text_of};
-use crate::nft_expression::Expression;
-pub use crate::nft_set::{Data, Element, Field, Leads, Mapping};
-use crate::nft_set::{element_list, host_byte_order, key_attributes, length_of, parse_elements, type_of};
+use crate::nft::expression::Expression;
+pub use crate::nft::set::{Data, Element, Field, Leads, Mapping};
+use crate::nft::set::{element_list, host_byte_order, key_attributes, length_of, parse_elements, type_of};
+
+pub mod expression;
+mod set;
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
