@@ -15,6 +15,7 @@ use rustix::fs::FlockOperation;
 use crate::image::Cache;
 use crate::schema::SCHEMA;
 use crate::snapshot::driver::{self, Driver};
+use crate::snapshot::mount_points;
 use crate::trash::{self, Background, Tombstone};
 use crate::{Error, Images, Layers, Leases, Snapshots, content, gc};
 
@@ -69,7 +70,8 @@ impl Inner {
 /// The directories of a data root that are the store's.
 ///
 /// The layer 0 is no layer, but two empty directories: overlay wants at least one lower directory, and two
-/// that differ where there is no upper one.
+/// that differ where there is no upper one. Beside them lie the mount points of
+/// [`Snapshots::mount_to_run`].
 const DIRECTORIES: [&str; 6] =
     ["content/blobs/sha256", "layers/0/fs", "layers/0/below", "snapshots", "trash", "tmp"];
 
@@ -91,6 +93,7 @@ impl Store {
             let path = root.join(relative);
             fs::create_dir_all(&path).map_err(Error::io("make", &path))?;
         }
+        mount_points::make(root)?;
         let database = Database::open(&root.join("content.db"), &SCHEMA)?;
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map_err(Error::io("read", "/proc/sys/kernel/random/boot_id"))?

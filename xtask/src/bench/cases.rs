@@ -1,6 +1,7 @@
 //! What is measured. A case does the same on both sides; its goal is the ratio that
 //! `SPECIFICATION.md` promises.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -33,6 +34,7 @@ enum Act {
     StartBatch { through: Through },
     RemoveBatch { through: Through },
     Build { through: Through, cached: bool },
+    AgainstBuildKit,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,22 @@ enum Through {
     Stock,
     Own,
     Api,
+}
+
+impl Case {
+    /// Whether the peer must build with BuildKit.
+    pub(crate) fn needs_buildkit(&self) -> bool {
+        matches!(self.act, Act::AgainstBuildKit)
+    }
+
+    /// The CLI's own part, where that decides what a ratio can be at all: its time against a server that answers
+    /// at once.
+    pub(crate) fn client_alone(&self, work: &Path, side: &Side, runs: u32) -> Result<Option<Duration>> {
+        if !matches!(self.act, Act::Build { through: Through::Stock, cached: true }) {
+            return Ok(None);
+        }
+        super::floor::of_a_build(&work.join("floor.sock"), &side.ten_steps(), runs).map(Some)
+    }
 }
 
 /// All cases, in the order of the specification's table.
@@ -65,6 +83,8 @@ pub(crate) fn all() -> Vec<Case> {
         add(format!("{label}: {BATCH} x run -d -P"), start, true, Act::StartBatch { through });
         add(format!("{label}: rm -f of those {BATCH}"), remove, true, Act::RemoveBatch { through });
     }
+    let against_buildkit = "stock CLI: ten RUN true, no cache, against BuildKit";
+    add(against_buildkit.into(), 0.25, true, Act::AgainstBuildKit);
     for (through, label, cached, goal) in [
         (Through::Stock, "stock CLI: ten RUN true, no cache", false, 0.2),
         (Through::Stock, "stock CLI: ten RUN true, all cached", true, 0.5),
@@ -106,6 +126,10 @@ fn once(act: &Act, side: &Side) -> Result<Duration> {
             timed(|| remove_batch(*through, side))
         }
         Act::Build { through, cached } => timed(|| build(*through, side, *cached)),
+        Act::AgainstBuildKit => timed(|| {
+            let context = side.ten_steps();
+            side.buildkit(&["build", "-q", "--no-cache", &context.to_string_lossy()]).map(|_| ())
+        }),
     }
 }
 

@@ -20,6 +20,9 @@ pub(crate) struct Side {
     pub(crate) own_cli: PathBuf,
     /// Whether this is Gantry.
     pub(crate) is_gantry: bool,
+    /// The buildx plug-in, where there is one: how the peer builds with BuildKit.
+    pub(crate) buildx: Option<PathBuf>,
+    contexts: PathBuf,
     process: RefCell<Option<Child>>,
     log: PathBuf,
 }
@@ -38,11 +41,13 @@ impl Side {
     }
 
     /// Takes a dockerd that somebody else runs.
-    pub(crate) fn running(socket: &Path) -> Self {
+    pub(crate) fn running(socket: &Path, work: &Path) -> Self {
         Self {
             socket: socket.to_owned(),
             own_cli: "docker".into(),
             is_gantry: false,
+            buildx: None,
+            contexts: work.join("contexts"),
             process: RefCell::new(None),
             log: PathBuf::new(),
         }
@@ -68,7 +73,15 @@ impl Side {
             .spawn()
             .with_context(|| format!("cannot start the {name} daemon"))?;
         let is_gantry = name == "gantry";
-        let side = Self { socket, own_cli, is_gantry, process: RefCell::new(Some(process)), log };
+        let side = Self {
+            socket,
+            own_cli,
+            is_gantry,
+            buildx: None,
+            contexts: work.join("contexts"),
+            process: RefCell::new(Some(process)),
+            log,
+        };
         let deadline = Instant::now() + Duration::from_secs(60);
         while http::call(&side.socket, "GET", "/_ping", None).is_err() {
             if Instant::now() > deadline {
@@ -105,11 +118,19 @@ impl Side {
         read(Command::new(program).env("DOCKER_BUILDKIT", "0").args(["-H", &host]).args(arguments))
     }
 
+    /// Builds with BuildKit where there is a plug-in for it, which is to say on the peer; else as the stock CLI
+    /// does.
+    pub(crate) fn buildkit(&self, arguments: &[&str]) -> Result<String> {
+        let Some(buildx) = &self.buildx else { return self.stock(arguments) };
+        let host = format!("unix://{}", self.socket.display());
+        read(Command::new(buildx).env("DOCKER_HOST", host).args(arguments))
+    }
+
     /// Imports BusyBox, builds a small web server of it, and starts the container that `exec` uses.
     pub(crate) fn prepare(&self, work: &Path) -> Result<()> {
         let archive = busybox::archive(work)?;
         self.stock(&["import", "-c", "CMD [\"sh\"]", &archive.to_string_lossy(), "busybox:latest"])?;
-        let contexts = work.join("contexts");
+        let contexts = &self.contexts;
         write_context(
             &contexts.join("web"),
             "FROM busybox\nEXPOSE 80\nCMD [\"httpd\",\"-f\",\"-p\",\"80\",\"-h\",\"/\"]\n",
@@ -122,16 +143,20 @@ impl Side {
 
     /// The build context of ten `RUN true`.
     pub(crate) fn ten_steps(&self) -> PathBuf {
-        self.socket.with_file_name("contexts").join("ten")
+        self.contexts.join("ten")
     }
 
-    /// Prints where the time of the last starts went, as the daemon logged it.
+    /// Prints where the time of a start goes, step by step, as the daemon logged it: medians of the last
+    /// starts over a bridge.
     pub(crate) fn print_steps_of_a_start(&self) -> Result<()> {
         let log = fs::read_to_string(&self.log)?;
-        let Some(last) = log.lines().rev().find(|line| line.contains("steps of a start")) else {
-            return Ok(());
-        };
-        println!("\nWhere the time of one start goes (the last of the bench):\n{last}");
+        let steps = super::stats::steps_of_a_start(&log);
+        if !steps.is_empty() {
+            println!("\nwhere the time of one start over a bridge goes (ms, medians)");
+        }
+        for (step, ms) in steps {
+            println!("{step:<52} {ms:>11.2}");
+        }
         Ok(())
     }
 }

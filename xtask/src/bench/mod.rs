@@ -5,7 +5,7 @@
 //! their data on one file system, with the settings that they ship with.
 //!
 //! [`stats`] is the arithmetic, [`http`] a client thin enough not to be measured, [`daemons`] the
-//! two sides, [`cases`] what is measured, [`memory`] what is weighed.
+//! two sides, [`cases`] what is measured, [`floor`] what of it is the CLI's alone, [`memory`] what is weighed.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use crate::{dist, host};
 
 mod cases;
 mod daemons;
+mod floor;
 mod http;
 mod memory;
 mod stats;
@@ -26,6 +27,9 @@ pub(crate) struct Args {
     /// Compare with the dockerd at this socket instead of Debian's, started for the purpose
     #[arg(long)]
     peer_socket: Option<PathBuf>,
+    /// The buildx plug-in to compare with BuildKit by; without it, the CLI's plug-in directories are searched
+    #[arg(long)]
+    buildx: Option<PathBuf>,
     /// Interleaved runs of each case
     #[arg(long, default_value_t = 20)]
     runs: u32,
@@ -52,12 +56,24 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     measured
 }
 
+/// Where the docker CLI looks for its plug-ins.
+fn buildx() -> Option<PathBuf> {
+    let own = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker/cli-plugins"));
+    let system = ["/usr/local/lib", "/usr/local/libexec", "/usr/lib", "/usr/libexec"]
+        .map(|prefix| PathBuf::from(prefix).join("docker/cli-plugins"));
+    own.into_iter().chain(system).map(|directory| directory.join("docker-buildx")).find(|path| path.is_file())
+}
+
 fn measure(args: &Args, binaries: &std::path::Path, work: &std::path::Path) -> Result<()> {
     let gantry = daemons::Side::gantry(binaries, work)?;
-    let peer = match &args.peer_socket {
-        Some(socket) => daemons::Side::running(socket),
+    let mut peer = match &args.peer_socket {
+        Some(socket) => daemons::Side::running(socket, work),
         None => daemons::Side::docker(work)?,
     };
+    peer.buildx = args.buildx.clone().or_else(buildx);
+    if peer.buildx.is_none() {
+        println!("No buildx plug-in here: the case against BuildKit is left out (--buildx PATH names one)");
+    }
     println!("Gantry beside {}", peer.version()?);
     for side in [&gantry, &peer] {
         side.prepare(work)?;
@@ -69,9 +85,13 @@ fn measure(args: &Args, binaries: &std::path::Path, work: &std::path::Path) -> R
         println!("\n{}", stats::heading(name));
         for case in cases::all() {
             let wanted = args.case.as_ref().is_none_or(|filter| case.name.contains(filter.as_str()));
-            if wanted && (gap.is_zero() || case.worth_a_pause) {
+            let possible = peer.buildx.is_some() || !case.needs_buildkit();
+            if wanted && possible && (gap.is_zero() || case.worth_a_pause) {
                 let samples = cases::measure(&case, &gantry, &peer, args.runs, gap)?;
                 println!("{}", stats::row(&case, &samples));
+                if let Some(alone) = case.client_alone(work, &gantry, args.runs)? {
+                    println!("{}", stats::client_row(alone));
+                }
             }
         }
     }

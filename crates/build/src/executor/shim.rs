@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gantry_model::mount::RootMount;
-use gantry_runtime::cgroup::{self, Cgroup};
+use gantry_runtime::cgroup::{self, Cgroup, Layout};
 use gantry_runtime::sandbox::{self, SandboxSpec};
 use gantry_runtime::shim::connection::{Connection, ConnectionError};
 use gantry_runtime::shim::protocol::{
@@ -48,6 +48,8 @@ pub struct ShimExecutorOptions {
 /// Runs each step in a container of its own, through one shim each.
 pub struct ShimExecutor {
     options: ShimExecutorOptions,
+    /// Read once; `None` has every step's shim read it, and say what is wrong.
+    hierarchies: Option<Layout>,
 }
 
 impl ShimExecutor {
@@ -65,7 +67,7 @@ impl ShimExecutor {
                 tracing::warn!(directory = %path.display(), %error, "what a step left could not be removed");
             }
         }
-        Self { options }
+        Self { options, hierarchies: cgroup::detect().ok() }
     }
 
     fn network(&self, container: &Container<'_>) -> Result<StepNetwork, ExecError> {
@@ -110,6 +112,7 @@ impl Executor for ShimExecutor {
             .map_err(|error| internal("starting a step's shim failed", error))?;
         Ok(Box::new(Step {
             cgroup,
+            hierarchies: self.hierarchies.clone(),
             id: container.id.to_string(),
             root: container.root,
             options: container.options.clone(),
@@ -235,6 +238,7 @@ impl Parts {
 struct Step {
     id: String,
     cgroup: String,
+    hierarchies: Option<Layout>,
     root: RootMount,
     options: RunOptions,
     parts: Option<Parts>,
@@ -274,6 +278,7 @@ impl Handle for Step {
             spec,
             root: self.root.clone(),
             cgroup: Some(self.cgroup.clone()),
+            hierarchies: self.hierarchies.clone(),
             init: None,
             terminal_size: Default::default(),
             open_stdin: false,

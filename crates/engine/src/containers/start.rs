@@ -5,9 +5,9 @@
 //! | 1 | address and host ports are taken | giving them back |
 //! | 2 | intent and sandbox are recorded in one transaction | the sandbox's row goes, the failure is recorded |
 //! | 3 | the shim is spawned in its directory `c/<id>` | `Shutdown`, which kills; the directory goes |
-//! | 4 | namespaces are made | closing their descriptors |
+//! | 4 | the shim is asked for the cgroup; meanwhile namespaces are made | as 3; closing their descriptors |
 //! | 5 | hosts, hostname and resolv.conf are written | – (the next start writes them anew) |
-//! | 6 | the launch is sent: the shim makes cgroup and process, and waits | as 3 |
+//! | 6 | the launch is sent: the shim makes the process, which waits | as 3 |
 //! | 7 | link and ports are made, while the shim works | ports are unpublished; the link goes with 4 |
 //! | 8 | the shim is told to let the process go | as 3 |
 //!
@@ -26,8 +26,8 @@ use gantry_logs::{JsonFile, LogConfig};
 use gantry_model::SnapshotId;
 use gantry_model::container::{Desired, Status};
 use gantry_runtime::sandbox::{self, SandboxSpec, UtsNames};
-use gantry_runtime::shim::connection::Connection;
-use gantry_runtime::shim::protocol::{self, HelloRequest, Request, Shutdown, TerminalSize};
+use gantry_runtime::shim::connection::{Connection, ConnectionError};
+use gantry_runtime::shim::protocol::{self, HelloRequest, Prepare, Request, Shutdown, TerminalSize};
 use gantry_runtime::shim::spawn::{self, Lifetime};
 
 use super::core::{self, Core};
@@ -46,8 +46,9 @@ pub(super) const UNDO_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Request ids of a start, in the order in which they are sent.
 const HELLO: u64 = 1;
-const LAUNCH: u64 = 2;
-const START: u64 = 3;
+const PREPARE: u64 = 2;
+const LAUNCH: u64 = 3;
+const START: u64 = 4;
 
 impl Containers {
     /// Starts it and returns when its process runs. The start goes on if the caller vanishes.
@@ -247,6 +248,12 @@ impl Start {
     ) -> Result<(), Error> {
         let internal = |error: &dyn std::error::Error| Error::Internal(crate::chain(error));
         let hostname = super::hostname(&self.core, &self.record);
+        let mut launch = self.launch_request(joined, hostname.clone())?;
+        connection
+            .request(HELLO, Request::Hello(HelloRequest::new(self.seq)), &[])
+            .and_then(|()| self.prepare(connection, &launch))
+            .map_err(|error| internal(&error))?;
+        stopwatch.lap("specification");
         let namespaces = sandbox::create(&self.sandbox_spec(&hostname)).map_err(|error| internal(&error))?;
         stopwatch.lap("namespaces");
         self.write_files(network, &hostname)?;
@@ -258,15 +265,13 @@ impl Start {
             descriptors.extend(namespace.iter().map(|namespace| (name.to_owned(), namespace.as_fd())));
         }
         descriptors.extend(sockets.iter().map(|(name, socket)| (name.clone(), socket.as_fd())));
-        let launch = self.launch_request(joined, hostname, &descriptors)?;
+        launch.descriptors = descriptors.iter().map(|(name, _)| name.clone()).collect();
         let mut fds: Vec<BorrowedFd<'_>> = descriptors.iter().map(|(_, descriptor)| *descriptor).collect();
         fds.extend(self.clients.iter().map(|(_, client)| client.as_fd()));
-        let hello = Request::Hello(HelloRequest::new(self.seq));
         connection
-            .request(HELLO, hello, &[])
-            .and_then(|()| connection.request(LAUNCH, Request::Launch(Box::new(launch)), &fds))
+            .request(LAUNCH, Request::Launch(Box::new(launch)), &fds)
             .map_err(|error| internal(&error))?;
-        stopwatch.lap("specification and launch");
+        stopwatch.lap("launch");
         if let Some(namespace) = &namespaces.net {
             self.core
                 .sandboxes
@@ -275,6 +280,14 @@ impl Start {
         }
         stopwatch.lap("link and rules");
         connection.request(START, Request::Start, &[]).map_err(|error| internal(&error))
+    }
+
+    /// Has the shim make the cgroup while namespaces and files are made here.
+    fn prepare(&self, connection: &mut Connection, launch: &protocol::Launch) -> Result<(), ConnectionError> {
+        let Some(cgroup) = launch.cgroup.clone() else { return Ok(()) };
+        let resources = launch.spec.linux().as_ref().and_then(|linux| linux.resources().clone());
+        let prepare = Prepare { cgroup, hierarchies: launch.hierarchies.clone(), resources };
+        connection.request(PREPARE, Request::Prepare(Box::new(prepare)), &[])
     }
 
     /// Steps 1 and 2: takes what the network needs, or joins another container's sandbox, and records it.
@@ -345,12 +358,8 @@ impl Start {
         })
     }
 
-    fn launch_request(
-        &self,
-        joined: &Joined,
-        hostname: String,
-        descriptors: &[(String, BorrowedFd<'_>)],
-    ) -> Result<protocol::Launch, Error> {
+    /// All but the descriptors' names.
+    fn launch_request(&self, joined: &Joined, hostname: String) -> Result<protocol::Launch, Error> {
         let (record, host) = (&*self.record, &self.core.host);
         let defaults = &host.settings.defaults;
         let facts = Facts {
@@ -367,7 +376,7 @@ impl Start {
             .core
             .store
             .snapshots()
-            .mount(&snapshot)
+            .mount_to_run(&snapshot)
             .map_err(|error| Error::Internal(crate::chain(&error)))?;
         let stop_signal =
             if record.config.stop_signal.is_empty() { "TERM" } else { &record.config.stop_signal };
@@ -378,6 +387,7 @@ impl Start {
             spec: spec::spec(record, &facts)?,
             root,
             cgroup: Some(host.cgroup(record).to_string_lossy().into_owned()),
+            hierarchies: Some(host.cgroups.clone()),
             init: record.host.init.unwrap_or(defaults.init).then(|| host.init.clone()),
             terminal_size: TerminalSize::default(),
             open_stdin: record.config.open_stdin,
@@ -387,7 +397,7 @@ impl Start {
             restart_count: self.state.restart_count,
             stop_signal: check::signal(stop_signal)?,
             stop_timeout_s: record.config.stop_timeout_s.unwrap_or(10).max(-1),
-            descriptors: descriptors.iter().map(|(name, _)| name.clone()).collect(),
+            descriptors: Vec::new(),
             attach: self.clients.iter().map(|(attach, _)| attach.clone()).collect(),
             then_start: false,
         })

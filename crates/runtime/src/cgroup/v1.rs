@@ -351,12 +351,17 @@ fn make(path: &Path) -> Result<(), CgroupError> {
 }
 
 /// A new cpuset is empty, and no process can enter it: it gets its parent's processors and memory nodes.
+/// Writing them has the kernel go through all its processes, so the parent is told to give them to its next
+/// children at their birth; only a hierarchy's root is left as it is.
 fn inherit_cpuset(path: &Path, mount: &Path) -> Result<(), CgroupError> {
+    let full =
+        |path: &Path| Directory(path.into()).read("cpuset.cpus").is_ok_and(|text| !text.trim().is_empty());
+    if full(path) {
+        return Ok(());
+    }
     let mut chain: Vec<&Path> = path.ancestors().take_while(|ancestor| *ancestor != mount).collect();
     chain.reverse();
     // The upper ones have been filled before, mostly: only the last needs work then.
-    let full =
-        |path: &Path| Directory(path.into()).read("cpuset.cpus").is_ok_and(|text| !text.trim().is_empty());
     let parent_full = chain.len() < 2 || full(chain[chain.len() - 2]);
     let from = if parent_full { chain.len().saturating_sub(1) } else { 0 };
     for path in &chain[from..] {
@@ -365,6 +370,10 @@ fn inherit_cpuset(path: &Path, mount: &Path) -> Result<(), CgroupError> {
             if own.read(file)?.trim().is_empty() {
                 own.write(file, parent.read(file)?.trim())?;
             }
+        }
+        if parent.0 != mount {
+            // A kernel that will not only costs its next children that time.
+            let _ = parent.write("cgroup.clone_children", "1");
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! | step of a launch | undone by |
 //! | --- | --- |
 //! | hold the descriptors | the shim's end |
-//! | make the cgroup | remove it |
+//! | make the cgroup (mostly before: `Prepare`) | remove it |
 //! | make pipes, attach clients | close both, clients see the end |
 //! | make the process (`launch::create`) | it kills and reaps |
 //! | let it go (`Created::start`) | it kills and reaps |
@@ -19,15 +19,16 @@ use std::time::{Duration, Instant};
 
 use gantry_logs::{LogConfig, Stream};
 use gantry_model::Timestamp;
+use oci_spec::runtime::LinuxResources;
 
 use super::container::{Phase, Run, Settings, StopUnderWay, StoredLaunch, process_id};
 use super::poller::{EventFlags, Token, Watched};
-use super::protocol::{Attach, Event, Exit, Kill, Launch, ProcessId, Stop};
+use super::protocol::{Attach, Event, Exit, Kill, Launch, Prepare, ProcessId, Stop};
 use super::protocol::{Refusal, RefusalKind};
 use super::restart::{Ended, Restarts};
 use super::streams::{Shape, Streams};
 use super::supervisor::{Ending, IsLogged, Supervisor};
-use crate::cgroup::{self, Cgroup};
+use crate::cgroup::{self, Cgroup, CgroupError, Layout};
 use crate::launch::{self, Supervise};
 use crate::{LaunchError, Process, Reason};
 
@@ -127,19 +128,31 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Makes the cgroup, unless an earlier run left it.
-    fn make_cgroup(&mut self, launch: &Launch) -> Result<(), LaunchError> {
-        let Some(path) = &launch.cgroup else { return Ok(()) };
-        if self.container.cgroup.is_some() {
-            return Ok(());
+    /// Carries out `Prepare`.
+    pub(super) fn prepare(&mut self, prepare: &Prepare) -> Result<(), Refusal> {
+        if !matches!(self.container.phase, Phase::Empty) {
+            return Err(Refusal::new(RefusalKind::Conflict, "this shim has launched its container already"));
         }
-        let resources = launch.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-        let cgroup = cgroup::detect()
-            .and_then(|layout| Cgroup::create(&layout, Path::new(path), resources))
-            .map_err(|error| setup("making the cgroup", &error))?;
-        let warnings = cgroup.warnings().to_vec();
-        self.container.cgroup = Some(cgroup);
-        for text in warnings {
+        let Prepare { cgroup, hierarchies, resources } = prepare;
+        let made = new_cgroup(Path::new(cgroup), hierarchies.as_ref(), resources.as_ref());
+        let made = made.map_err(|error| Refusal::new(RefusalKind::Internal, chain(&error)))?;
+        self.remove_cgroup();
+        self.container.cgroup = Some(made);
+        Ok(())
+    }
+
+    /// Makes the cgroup, unless it was prepared or an earlier run left it.
+    fn make_cgroup(&mut self, launch: &Launch) -> Result<(), LaunchError> {
+        let Some(path) = launch.cgroup.as_ref().map(Path::new) else { return Ok(()) };
+        if self.container.cgroup.as_ref().is_none_or(|cgroup| cgroup.path() != path) {
+            self.remove_cgroup();
+            let resources = launch.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+            let cgroup = new_cgroup(path, launch.hierarchies.as_ref(), resources)
+                .map_err(|error| setup("making the cgroup", &error))?;
+            self.container.cgroup = Some(cgroup);
+        }
+        let warnings = self.container.cgroup.as_mut().map(Cgroup::take_warnings);
+        for text in warnings.into_iter().flatten() {
             self.announce(Event::Warning { text });
         }
         Ok(())
@@ -301,7 +314,7 @@ impl Supervisor {
         }
     }
 
-    fn remove_cgroup(&mut self) {
+    pub(super) fn remove_cgroup(&mut self) {
         if let Some(cgroup) = self.container.cgroup.take() {
             let _ = cgroup.kill_all();
             let _ = cgroup.remove();
@@ -447,6 +460,17 @@ impl Supervisor {
                 let _ = self.signal(SIGKILL);
             }
         }
+    }
+}
+
+fn new_cgroup(
+    path: &Path,
+    hierarchies: Option<&Layout>,
+    resources: Option<&LinuxResources>,
+) -> Result<Cgroup, CgroupError> {
+    match hierarchies {
+        Some(known) => Cgroup::create(known, path, resources),
+        None => Cgroup::create(&cgroup::detect()?, path, resources),
     }
 }
 

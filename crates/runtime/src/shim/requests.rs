@@ -50,6 +50,7 @@ impl Supervisor {
     ) -> Result<Answer, Refusal> {
         match request {
             Request::Hello(_) | Request::Launch(_) => return Ok(Answer::None),
+            Request::Prepare(prepare) => self.prepare(&prepare)?,
             Request::Start => return self.start_request(),
             Request::Stop(stop) => self.stop(stop)?,
             Request::Kill(kill) => self.kill(kill)?,

@@ -214,6 +214,8 @@ impl Supervisor {
     /// Goes away: nothing but clients' last output is left to do.
     pub(super) fn finish_shutdown(&mut self, request: Option<(u32, u64)>) {
         self.held = Held::default();
+        // Prepared for a launch that never came.
+        self.remove_cgroup();
         self.link.unlink(&self.poller);
         if let Some((peer, id)) = request {
             let done = super::protocol::Outcome::Ok(super::protocol::Reply::Done);

@@ -103,6 +103,7 @@ impl Shim {
             spec: serde_json::from_value(spec(&self.root(), args)).expect("a specification"),
             root: RootMount::Bind { source: self.root() },
             cgroup: Some(self.cgroup.clone()),
+            hierarchies: None,
             init: None,
             terminal_size: TerminalSize::default(),
             open_stdin: false,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use gantry_model::container::{RestartPolicy, Status};
-use gantry_runtime::shim::protocol::{Event, RefusalKind, Request, Stop};
+use gantry_runtime::shim::protocol::{Event, Prepare, RefusalKind, Request, Stop};
 
 use crate::harness::{Shim, eventually, lives};
 use crate::needs_root;
@@ -50,6 +50,30 @@ fn create_and_start_may_be_two_steps() {
     assert_eq!(shim.exit_code(), 3);
     let refusal = shim.try_ask(Request::Start, &[]).expect_err("started twice");
     assert_eq!(refusal.kind, RefusalKind::Conflict);
+}
+
+#[test]
+fn a_prepared_cgroup_is_the_launchs_and_goes_with_the_shim() {
+    needs_root!();
+    for is_launched in [true, false] {
+        let mut shim = Shim::new();
+        let launch = shim.script("exit 3");
+        let resources = serde_json::from_str(r#"{"pids":{"limit":77}}"#).expect("resources");
+        let cgroup = launch.cgroup.clone().expect("it has one");
+        let prepare = Prepare { cgroup, hierarchies: None, resources: Some(resources) };
+        shim.ask(Request::Prepare(Box::new(prepare)), &[]);
+        let made = shim.cgroups();
+        assert!(!made.is_empty(), "the cgroup is there before the launch");
+        let limit = made.iter().find_map(|path| std::fs::read_to_string(path.join("pids.max")).ok());
+        assert_eq!(limit.as_deref(), Some("77\n"));
+        if is_launched {
+            shim.launch(launch, &[]);
+            assert_eq!(shim.exit_code(), 3);
+            assert_eq!(shim.state().status, Status::Exited);
+            assert!(shim.cgroups().is_empty(), "the cgroup outlives the container");
+        }
+        // Without a launch, the shim's end takes it along, which dropping it asserts.
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::{DriverChoice, Error, Layer, Lease, Options, Store};
 /// Where the driver does not conform.
 pub fn run(driver: DriverChoice, scratch: &Path) {
     type Check = fn(&Case);
-    let cases: [(&str, Check); 12] = [
+    let cases: [(&str, Check); 13] = [
         ("an empty snapshot is empty", empty),
         ("changes become a layer", changes),
         ("what a layer removes is gone", whiteouts),
@@ -31,6 +31,7 @@ pub fn run(driver: DriverChoice, scratch: &Path) {
         ("attributes survive", attributes),
         ("the root has its layers' attributes", root_attributes),
         ("times are clamped and mount points vanish", stubs),
+        ("a container's mount points are no changes", mount_points),
         ("a kept snapshot goes on", kept),
         ("what cannot be a layer is refused", refused),
         ("equal trees are equal layers", deterministic),
@@ -300,6 +301,34 @@ fn stubs(case: &Case) {
     );
     let times = ["etc", "etc/passwd", "sys", "sys/kept"].map(|p| fs::metadata(view.at(p)).expect(p).mtime());
     assert_eq!(times, [1000, 1000, 2000, 2000]);
+}
+
+fn mount_points(case: &Case) {
+    let base = case.layer(&[], |tree| {
+        tree.mkdir("etc");
+        tree.write("etc/passwd", "root");
+    });
+    let id = case.prepare("m", &[base.id]);
+    let snapshots = case.store.snapshots();
+    let tree = Tree(super::driver::open(&snapshots.mount_to_run(&id).expect("a mount")).expect("open"));
+    if case.store.driver_name() == super::driver::OVERLAY {
+        assert_eq!(tree.names(""), ["dev", "etc", "proc", "sys"]);
+        assert_eq!(tree.names("etc"), ["hostname", "hosts", "passwd", "resolv.conf"]);
+    }
+    assert_eq!(snapshots.changes(&id).expect("changes"), []);
+    tree.write("etc/hosts", "mine");
+    drop(tree);
+    let change = |path: &str, kind| Change { path: path.into(), kind };
+    let expected = [change("/etc", ChangeKind::Modified), change("/etc/hosts", ChangeKind::Added)];
+    assert_eq!(snapshots.changes(&id).expect("changes"), expected);
+    assert_eq!(case.open(&id).names(""), ["etc"], "a tree that nobody runs has what its layers have");
+    let top = case.commit(&id, &CommitOptions::default());
+    let view = case.view(&[base.id, top.id]);
+    assert_eq!(
+        (view.names(""), view.names("etc")),
+        (vec!["etc".into()], vec!["hosts".into(), "passwd".to_owned()])
+    );
+    assert_eq!(view.read("etc/hosts").as_deref(), Some("mine"));
 }
 
 fn kept(case: &Case) {

@@ -5,6 +5,7 @@
 
 pub mod conformance;
 pub(crate) mod driver;
+pub(crate) mod mount_points;
 mod overlay;
 mod vfs;
 
@@ -124,6 +125,21 @@ impl Snapshots {
     pub fn mount(&self, id: &SnapshotId) -> Result<RootMount, Error> {
         let lower = self.lower(id)?;
         self.store.driver.mount(&self.store.root, &self.directory(id), &lower)
+    }
+
+    /// Describes the mount of a container's snapshot: [`Self::mount`] with the usual mount points (`/proc`,
+    /// `/dev`, `/sys`, `/etc/hosts`, …) at the very bottom, so that an image that lacks them need not get them in
+    /// each container's own directory. They are neither changes nor part of a layer. A driver without layers
+    /// leaves them to whoever mounts.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSnapshot`].
+    pub fn mount_to_run(&self, id: &SnapshotId) -> Result<RootMount, Error> {
+        let mut mount = self.mount(id)?;
+        if let RootMount::Overlay { lower, .. } = &mut mount {
+            lower.push(self.store.path(mount_points::DIRECTORY));
+        }
+        Ok(mount)
     }
 
     /// The merged tree as a descriptor of its root directory, mounted nowhere: read and write through it

@@ -49,8 +49,8 @@ use serde_json::value::RawValue;
 pub use event::{Event, Record};
 pub use reply::{ExecState, Exit, Hello, ProcessId, Refusal, RefusalKind, Reply, State};
 pub use request::{
-    Ack, Attach, CloseStdin, Descriptors, Exec, Framing, HelloRequest, Kill, KillExec, Launch, Request,
-    ResizeTty, Shutdown, Stop, Streams, TerminalSize,
+    Ack, Attach, CloseStdin, Descriptors, Exec, Framing, HelloRequest, Kill, KillExec, Launch, Prepare,
+    Request, ResizeTty, Shutdown, Stop, Streams, TerminalSize,
 };
 
 /// The protocol version that this code speaks. Raised only where the rules above do not suffice.

@@ -3,12 +3,13 @@
 use gantry_logs::LogConfig;
 use gantry_model::container::RestartPolicy;
 use gantry_model::mount::RootMount;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxResources, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::{Frame, PROTOCOL, PROTOCOL_OLDEST, Refusal, RefusalKind, RequestFrame, null};
 #[cfg(doc)]
 use super::{Reply, State};
+use crate::cgroup::Layout;
 
 /// Everything that a daemon can ask of a shim. The comment of each says which descriptors go with
 /// it; all descriptors sent are the shim's from then on (the sender's own copies stay the sender's,
@@ -17,6 +18,10 @@ use super::{Reply, State};
 pub enum Request {
     /// Opens the conversation; also the way to ask for [`State`] anew. -> [`Reply::Hello`]
     Hello(HelloRequest),
+    /// Makes the cgroup that the launch will name, while the daemon still makes what goes with the launch:
+    /// saves the caller that time, and changes nothing else. Only before [`Request::Launch`].
+    /// -> [`Reply::Done`]; a refusal counts for nothing, since the launch tries again and tells.
+    Prepare(Box<Prepare>),
     /// Makes the container's process, which then waits right before its `execve`; with
     /// `then_start` it goes on at once. Once per shim. Descriptors: first those that
     /// [`Launch::descriptors`] names, then one for each of [`Launch::attach`]. -> [`Reply::Launched`]
@@ -103,6 +108,19 @@ impl HelloRequest {
     }
 }
 
+/// The cgroup of a launch to come.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Prepare {
+    /// As in [`Launch::cgroup`].
+    pub cgroup: String,
+    /// As in [`Launch::hierarchies`].
+    #[serde(default)]
+    pub hierarchies: Option<Layout>,
+    /// As in the launch's `spec`.
+    #[serde(default)]
+    pub resources: Option<LinuxResources>,
+}
+
 /// All that a shim must know to run, restart and stop a container with nobody's help.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Launch {
@@ -123,6 +141,9 @@ pub struct Launch {
     /// the shim's own. It is made with the spec's `linux.resources` and removed after the final exit.
     #[serde(default)]
     pub cgroup: Option<String>,
+    /// Where the host's control groups are mounted; `None` has the shim read the mount table.
+    #[serde(default)]
+    pub hierarchies: Option<Layout>,
     /// The host's path of `gantry-init`, for `--init`.
     #[serde(default)]
     pub init: Option<std::path::PathBuf>,
@@ -392,7 +413,7 @@ macro_rules! operations {
 operations! {
     plain { Start = "start", Pause = "pause", Resume = "resume", State = "state" }
     with {
-        Hello = "hello", Launch = "launch", Stop = "stop", Kill = "kill",
+        Hello = "hello", Prepare = "prepare", Launch = "launch", Stop = "stop", Kill = "kill",
         SetRestartPolicy = "set_restart_policy", Exec = "exec", KillExec = "kill_exec",
         ResizeTty = "resize_tty", Attach = "attach", CloseStdin = "close_stdin", Ack = "ack",
         Descriptors = "descriptors", Hold = "hold", Release = "release", Shutdown = "shutdown",
