@@ -17,6 +17,7 @@ use crate::error::BuildError;
 use crate::event::{BuildEvent, Outcome};
 use crate::executor::Executor;
 use crate::export::ImageState;
+use crate::graph::{FileAction, Op};
 use crate::op::StoreWorker;
 use crate::request::{BuildRequest, ContextSource};
 use crate::solver::cache::CacheDatabase;
@@ -245,6 +246,17 @@ enum Finished {
     New { bytes: Vec<u8>, layers: Vec<gantry_model::LayerId>, parent: Option<Digest> },
 }
 
+/// What the end of a step's work is the end of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// A line of the Dockerfile.
+    Step,
+    /// A trigger after which others come.
+    Trigger,
+    /// Nothing yet: triggers come.
+    Nothing,
+}
+
 /// One build under way: what was lowered and solved, step by step.
 struct Build<'a, 'e> {
     lowering: Lowering<'a>,
@@ -262,43 +274,58 @@ impl Build<'_, '_> {
         let steps = self.lowering.steps();
         let total = u32::try_from(steps.len()).unwrap_or(u32::MAX);
         for (number, step) in (1..).zip(&steps) {
+            self.lowering.check(step)?;
             (self.events)(BuildEvent::StepStarted { number, total, text: step.text.clone() });
             let lowered = self.lowering.step(step)?;
-            let triggers = self.step(lowered)?;
+            let triggers = lowered.triggers.clone();
+            let ends = if triggers.is_empty() { Ends::Step } else { Ends::Nothing };
+            self.step(lowered, ends)?;
             match triggers.len() {
                 0 => {}
                 1 => (self.events)(BuildEvent::Note("# Executing 1 build trigger".into())),
                 count => (self.events)(BuildEvent::Note(format!("# Executing {count} build triggers"))),
             }
-            for trigger in &triggers {
+            for (left, trigger) in (0..triggers.len()).rev().zip(&triggers) {
                 let lowered = self.lowering.trigger(trigger)?;
-                self.step(lowered)?;
+                self.step(lowered, if left == 0 { Ends::Step } else { Ends::Trigger })?;
             }
         }
         let unconsumed: Vec<&str> = self.lowering.unconsumed_args().into_iter().collect();
         if !unconsumed.is_empty() {
             let names = unconsumed.join(" ");
-            (self.events)(BuildEvent::Warning(format!(
+            (self.events)(BuildEvent::Note(format!(
                 "[Warning] One or more build-args [{names}] were not consumed"
             )));
         }
         Ok(())
     }
 
-    /// Solves what a step was lowered to, and records it; the triggers that it has.
-    fn step(&mut self, lowered: Lowered) -> Result<Vec<dockerfile::instruction::Statement>, BuildError> {
+    /// Solves what a step was lowered to, records it, and tells of it.
+    fn step(&mut self, lowered: Lowered, ends: Ends) -> Result<(), BuildError> {
         let mut outcome = Outcome::Metadata;
+        if let Some(note) = lowered.note {
+            (self.events)(BuildEvent::Note(note));
+        }
+        let is_step = lowered.created_by.is_some();
         let mut note = String::new();
         let mut solved_layers = None;
         if let Some(edge) = lowered.solve {
             let solved = self.solver.solve(self.lowering.graph(), edge, self.events)?;
-            outcome = if lowered.begins_stage { Outcome::Metadata } else { solved.outcome };
+            // The classic builder does not copy to make a directory, it starts a container.
+            let makes_directory = match &self.lowering.graph().vertex(edge.vertex).op {
+                Op::File(op) => op.actions.iter().all(|action| matches!(action, FileAction::Mkdir { .. })),
+                _ => false,
+            };
+            outcome = match solved.outcome {
+                Outcome::Done if makes_directory => Outcome::Metadata,
+                outcome => outcome,
+            };
             note = solved.note;
             if let Some(Value::Tree(layers)) = solved.outputs.into_iter().nth(edge.output) {
                 solved_layers = Some(layers);
             }
         }
-        let Some(stage) = self.lowering.stage() else { return Ok(Vec::new()) };
+        let Some(stage) = self.lowering.stage() else { return Ok(()) };
         if lowered.begins_stage {
             let mut state = match stage.base {
                 Base::Stage(number) => self.states[number].clone(),
@@ -322,16 +349,26 @@ impl Build<'_, '_> {
             let layers = solved_layers.unwrap_or_else(|| state.layers.clone());
             state.step(stage, created_by, layers);
         }
-        if lowered.triggers.is_empty() {
-            let state = self.states.last().expect("FROM pushed one");
-            let image = match state.unchanged {
-                Some(id) => Some(id),
-                None if state.history.is_empty() => None,
-                None => Some(state.write(stage)?.id),
-            };
-            (self.events)(BuildEvent::StepFinished { outcome, image });
+        let state = self.states.last().expect("FROM pushed one");
+        let image = match state.unchanged {
+            Some(id) => Some(id),
+            None if state.history.is_empty() => None,
+            None => Some(state.write(stage)?.id),
+        };
+        if !is_step {
+            outcome = Outcome::Base;
+        } else if lowered.solve.is_none()
+            && let Some(image) = &image
+            && self.solver.knows(image)?
+        {
+            outcome = Outcome::Cached;
         }
-        Ok(lowered.triggers)
+        match ends {
+            Ends::Step => (self.events)(BuildEvent::StepFinished { outcome, image }),
+            Ends::Trigger => (self.events)(BuildEvent::TriggerFinished { outcome, image }),
+            Ends::Nothing => {}
+        }
+        Ok(())
     }
 
     /// The last stage's image.

@@ -24,9 +24,9 @@ pub struct ContextLimits {
 }
 
 impl Default for ContextLimits {
-    /// 64 GiB, 2 million entries, 4 MiB.
+    /// 64 GiB, 2 million entries, 16 MiB (Docker has no limit; 16 MiB are 200,000 lines).
     fn default() -> Self {
-        Self { max_bytes: 64 << 30, max_entries: 2_000_000, max_dockerfile_bytes: 4 << 20 }
+        Self { max_bytes: 64 << 30, max_entries: 2_000_000, max_dockerfile_bytes: 16 << 20 }
     }
 }
 
@@ -96,6 +96,9 @@ impl Context {
         let limit = limits.max_dockerfile_bytes;
         let read = |path: &str| {
             tree::read_file(&self.root, Path::new(path), limit).map_err(|error| match error.kind() {
+                std::io::ErrorKind::IsADirectory => BuildError::Invalid(format!(
+                    "unexpected error reading Dockerfile: read {path}: is a directory"
+                )),
                 std::io::ErrorKind::FileTooLarge => {
                     BuildError::Invalid(format!("the file {path} is larger than {limit} bytes"))
                 }

@@ -22,8 +22,10 @@ pub enum Outcome {
     Done,
     /// The cache had it.
     Cached,
-    /// It changes only the image's configuration.
+    /// Only the image's configuration was changed, or a directory made, and no build had done that before.
     Metadata,
+    /// It is the base of what follows: `FROM`.
+    Base,
 }
 
 /// One thing that happened. Steps are the instructions of the Dockerfile in order; vertices are the
@@ -77,6 +79,13 @@ pub enum BuildEvent {
         vertex: VertexNumber,
         /// Whether the cache had it.
         outcome: Outcome,
+    },
+    /// An `ONBUILD` trigger of the base image is done, and not the last.
+    TriggerFinished {
+        /// How.
+        outcome: Outcome,
+        /// As in [`Self::StepFinished`].
+        image: Option<Digest>,
     },
     /// An instruction is done.
     StepFinished {

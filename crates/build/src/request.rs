@@ -5,6 +5,8 @@ use std::io::Read;
 
 use gantry_model::{Platform, Reference};
 
+use crate::error::BuildError;
+
 /// One build.
 pub struct BuildRequest {
     /// Where the files come from.
@@ -33,7 +35,7 @@ pub struct BuildOptions {
     pub args: BTreeMap<String, Option<String>>,
     /// `--label`s, added to the image last.
     pub labels: BTreeMap<String, String>,
-    /// The stage to stop at, by name or number; empty means the last.
+    /// The stage to stop at, by name; empty means the last.
     pub target: String,
     /// The platform asked for; anything but the host's is refused.
     pub platform: Option<Platform>,
@@ -70,6 +72,29 @@ pub struct RunOptions {
     pub cgroup_parent: String,
     /// `--ulimit`s: name without `RLIMIT_`, soft and hard value; -1 means without limit.
     pub ulimits: Vec<Ulimit>,
+}
+
+/// The least memory of a step: less does not start a process.
+const MIN_MEMORY_BYTES: i64 = 6 << 20;
+
+impl RunOptions {
+    /// Refuses limits that no step can have.
+    ///
+    /// # Errors
+    /// [`BuildError::Invalid`] with Docker's text.
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        let invalid = |text: &str| Err(BuildError::Invalid(text.into()));
+        if self.memory_bytes != 0 && self.memory_bytes < MIN_MEMORY_BYTES {
+            return invalid("Minimum memory limit allowed is 6MB");
+        }
+        if self.memory_bytes > 0 && self.memory_swap_bytes > 0 && self.memory_swap_bytes < self.memory_bytes {
+            return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
+        }
+        if self.memory_bytes == 0 && self.memory_swap_bytes > 0 {
+            return invalid("You should always set the Memory limit when using Memoryswap limit, see usage");
+        }
+        Ok(())
+    }
 }
 
 /// One resource limit of a step's process.

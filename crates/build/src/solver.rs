@@ -180,6 +180,22 @@ impl<'a> Solver<'a> {
         Ok(self.solved[&edge.vertex].clone())
     }
 
+    /// Says whether an image's configuration came about in an earlier build, and remembers that it has now: the
+    /// cache of steps that have no vertex.
+    ///
+    /// # Errors
+    /// [`BuildError::Internal`] where the cache fails.
+    pub fn knows(&mut self, image: &Digest) -> Result<bool, BuildError> {
+        let mut maker = KeyMaker::new("image");
+        maker.field(image.as_bytes());
+        let record = Record::new(maker.finish(), Vec::new());
+        if self.cache_use == CacheUse::ReadAndWrite && self.cache.find(&record.key)?.is_some() {
+            return Ok(true);
+        }
+        self.cache.record(&[record], &cache::Stored { outputs: Vec::new(), note: String::new() })?;
+        Ok(false)
+    }
+
     fn work(
         &mut self,
         number: VertexNumber,

@@ -16,7 +16,7 @@
 //! - *Nothing is mounted in the caller's mount namespace.*
 //!
 //! Reading order: [`process`], [`error`], [`sandbox`], [`launch`], [`exec`], [`cgroup`],
-//! [`seccomp`], [`user`].
+//! [`seccomp`], [`user`], [`defaults`].
 //!
 //! # Annotations that the runtime understands
 //! | key | meaning |
@@ -26,6 +26,7 @@
 //! | `gantry.seccomp` | `default`: Docker's default profile for the process's capabilities; replaces `linux.seccomp` |
 
 pub mod cgroup;
+pub mod defaults;
 pub mod error;
 pub mod exec;
 mod init;

@@ -104,9 +104,6 @@ pub(super) fn read_flags(flags: &[(String, String)], check: &mut Healthcheck) ->
             continue;
         }
         let nanos = if value.is_empty() { 0 } else { parse_duration(value)? };
-        if nanos < 0 {
-            return Err(format!("Interval {name:?} cannot be negative"));
-        }
         if nanos != 0 && nanos < 1_000_000 {
             return Err(format!("Interval {name:?} cannot be less than 1ms"));
         }

@@ -41,6 +41,17 @@ pub enum Command {
     Exec(Vec<String>),
 }
 
+impl Command {
+    /// Whether nothing was written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Shell(text) => text.is_empty(),
+            Self::Exec(words) => words.is_empty(),
+        }
+    }
+}
+
 /// A key and its value as written, quotes and variables included.
 pub type Pair = (String, String);
 

@@ -37,13 +37,21 @@ pub struct Lexed {
     pub warnings: Vec<String>,
 }
 
+/// The longest physical line, as in Docker.
+const MAX_LINE_BYTES: usize = 65_535;
+
 /// Splits a Dockerfile into logical lines.
 ///
 /// # Errors
-/// [`ParseError`] for bad directives and here-documents without end.
+/// [`ParseError`] for bad directives, lines that are too long and here-documents without end.
 pub fn lex(text: &str) -> Result<Lexed, ParseError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let physical: Vec<&str> = split_lines(text);
+    if physical.iter().any(|line| line.len() > MAX_LINE_BYTES) {
+        return Err(ParseError::whole(format!(
+            "dockerfile line greater than max allowed size of {MAX_LINE_BYTES}"
+        )));
+    }
     let mut lexed = Lexed { escape: '\\', syntax: None, lines: Vec::new(), warnings: Vec::new() };
     read_directives(&physical, &mut lexed)?;
     let mut at = 0;
@@ -72,13 +80,13 @@ pub fn lex(text: &str) -> Result<Lexed, ParseError> {
             ended = end;
         }
         if empty_continuation {
-            lexed.warnings.push(format!("[WARNING]: Empty continuation line found in:\n    {line}"));
+            lexed.warnings.push(format!("[WARNING]: Empty continuation line found in: {line}"));
         }
         let mut heredocs = Vec::new();
         if may_have_heredocs(&line) {
             for (name, expand, chomp) in heredoc_starts(&line, lexed.escape) {
                 let content = read_heredoc(&physical, &mut at, &name, chomp)
-                    .ok_or(ParseError::at(number, "unterminated heredoc".into()))?;
+                    .ok_or(ParseError::whole("unterminated heredoc".into()))?;
                 heredocs.push(Heredoc { name, content, expand });
             }
         }
@@ -124,7 +132,7 @@ fn trim_continuation(line: &str, escape: char) -> (&str, bool) {
 /// Directives stand before everything else, one in a line: `# key=value`.
 fn read_directives(lines: &[&str], lexed: &mut Lexed) -> Result<(), ParseError> {
     let mut seen: Vec<String> = Vec::new();
-    for (index, line) in lines.iter().enumerate() {
+    for line in lines {
         let Some(directive) = line.strip_prefix('#') else { return Ok(()) };
         let Some((key, value)) = directive.split_once('=') else { return Ok(()) };
         let (key, value) = (key.trim().to_ascii_lowercase(), value.trim());
@@ -132,7 +140,7 @@ fn read_directives(lines: &[&str], lexed: &mut Lexed) -> Result<(), ParseError> 
             return Ok(());
         }
         if seen.contains(&key) {
-            return Err(ParseError::at(index + 1, format!("only one {key} parser directive can be used")));
+            return Err(ParseError::whole(format!("only one {key} parser directive can be used")));
         }
         match key.as_str() {
             "escape" => match value {
@@ -270,7 +278,7 @@ mod tests {
         assert_eq!(lexed.lines[0].heredocs, expected);
         assert_eq!(lexed.lines[1].text, "RUN echo '<<no'");
         let error = lex("FROM a\nRUN <<E\nx\n").expect_err("no end");
-        assert_eq!(error.to_string(), "dockerfile parse error on line 2: unterminated heredoc");
+        assert_eq!(error.to_string(), "failed to parse Dockerfile: unterminated heredoc");
         assert_eq!(lex("ENV a=<<b\n").expect("not a document").lines.len(), 1);
         assert_eq!(lex("RUN [\"<<E\"]\n").expect("JSON").lines.len(), 1);
         assert_eq!(lex("RUN cat <<<E\n").expect("a here-string").lines[0].heredocs, []);
@@ -286,6 +294,15 @@ mod tests {
             error.to_string(),
             "failed to parse Dockerfile: invalid escape token 'x' does not match ` or \\"
         );
-        assert!(lex("# escape=\\\n# escape=`\nFROM a\n").is_err());
+        let text = |text: &str| lex(text).expect_err(text).to_string();
+        assert_eq!(
+            text("# escape=\\\n# escape=`\nFROM a\n"),
+            "failed to parse Dockerfile: only one escape parser directive can be used"
+        );
+        assert!(lex(&format!("RUN {}\n", "x".repeat(MAX_LINE_BYTES - 4))).is_ok());
+        assert_eq!(
+            text(&format!("RUN {}\n", "x".repeat(MAX_LINE_BYTES - 3))),
+            "failed to parse Dockerfile: dockerfile line greater than max allowed size of 65535"
+        );
     }
 }

@@ -69,24 +69,21 @@ pub struct Lowered {
     pub solve: Option<Edge>,
     /// What the history says of it; `None` where it is no step of the image (`FROM`, `ARG` before it).
     pub created_by: Option<CreatedBy>,
-    /// Instructions of the base image to lower next, with [`Lowering::trigger`].
-    pub triggers: Vec<Statement>,
+    /// Instructions of the base image to lower next, with [`Lowering::trigger`], as the image has them.
+    pub triggers: Vec<String>,
+    /// What the user should know of the step.
+    pub note: Option<String>,
     /// Whether this was `FROM`: the image's state begins anew.
     pub begins_stage: bool,
 }
 
 impl Lowered {
     fn metadata(created_by: String) -> Self {
-        Self {
-            solve: None,
-            created_by: Some(CreatedBy::Text(created_by)),
-            triggers: Vec::new(),
-            begins_stage: false,
-        }
+        Self { solve: None, created_by: Some(CreatedBy::Text(created_by)), ..Self::nothing() }
     }
 
     fn nothing() -> Self {
-        Self { solve: None, created_by: None, triggers: Vec::new(), begins_stage: false }
+        Self { solve: None, created_by: None, triggers: Vec::new(), note: None, begins_stage: false }
     }
 }
 
@@ -242,12 +239,27 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Lowers an instruction of the base image.
+    /// Refuses a step that Docker refuses before it announces it: a stage's name that was used.
+    ///
+    /// # Errors
+    /// [`BuildError::Invalid`].
+    pub fn check(&self, step: &Step) -> Result<(), BuildError> {
+        let StepKind::From(stage) = &step.kind else { return Ok(()) };
+        let name = &self.file.stages[*stage].name;
+        if !name.is_empty() && self.stages.iter().any(|stage| stage.name == *name) {
+            return Err(BuildError::Invalid(format!("{name} stage name already used")));
+        }
+        Ok(())
+    }
+
+    /// Reads and lowers an instruction of the base image.
     ///
     /// # Errors
     /// As [`Self::step`].
-    pub fn trigger(&mut self, statement: &Statement) -> Result<Lowered, BuildError> {
-        self.statement(statement)
+    pub fn trigger(&mut self, text: &str) -> Result<Lowered, BuildError> {
+        let statement =
+            parse_statement(text, '\\').map_err(|error| BuildError::Invalid(error.to_string()))?;
+        self.statement(&statement)
     }
 
     /// The graph so far.
@@ -279,9 +291,6 @@ impl<'a> Lowering<'a> {
     }
 
     fn from(&mut self, from: &Stage) -> Result<Lowered, BuildError> {
-        if !from.name.is_empty() && self.stages.iter().any(|stage| stage.name == from.name) {
-            return Err(BuildError::Invalid(format!("{} stage name already used", from.name)));
-        }
         let expand = |text: &str| {
             let lookup = |name: &str| self.arguments.meta(name);
             Expander { escape: self.file.escape, lookup: &lookup }.word(text).map_err(BuildError::Invalid)
@@ -304,14 +313,9 @@ impl<'a> Lowering<'a> {
             config.env.push(DEFAULT_PATH.into());
         }
         let triggers = std::mem::take(&mut config.on_build);
-        let triggers = triggers
-            .iter()
-            .map(|text| parse_statement(text, '\\'))
-            .collect::<Result<Vec<Statement>, _>>()
-            .map_err(|error| BuildError::Invalid(error.to_string()))?;
         let solve = state.tree;
         self.stages.push(state);
-        Ok(Lowered { solve, created_by: None, triggers, begins_stage: true })
+        Ok(Lowered { solve, triggers, begins_stage: true, ..Lowered::nothing() })
     }
 
     fn base(&mut self, name: &str) -> Result<StageState, BuildError> {
@@ -337,6 +341,9 @@ impl<'a> Lowering<'a> {
             let config =
                 ImageConfig { architecture: host.architecture, os: host.os, ..ImageConfig::default() };
             return Ok(fresh(Base::Scratch, config, None));
+        }
+        if name.starts_with("scratch:") || name.starts_with("scratch@") {
+            return Err(BuildError::Invalid("'scratch' is a reserved name".into()));
         }
         let image = self.resolver.resolve(name)?;
         let edge = self.image_source(&image.id);
@@ -429,9 +436,8 @@ fn find_target(stages: &[Stage], target: &str) -> Result<usize, BuildError> {
     if target.is_empty() {
         return Ok(stages.len() - 1);
     }
-    let by_name = stages.iter().rposition(|stage| stage.name.eq_ignore_ascii_case(target));
-    let by_number = || target.parse::<usize>().ok().filter(|number| *number < stages.len());
-    by_name
-        .or_else(by_number)
+    stages
+        .iter()
+        .rposition(|stage| stage.name.eq_ignore_ascii_case(target))
         .ok_or_else(|| BuildError::Invalid(format!("target stage {target:?} could not be found")))
 }

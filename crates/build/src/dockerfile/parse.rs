@@ -109,7 +109,7 @@ pub fn parse_statement(text: &str, escape: char) -> Result<Statement, ParseError
     if node.name == "FROM" {
         return Err(ParseError::plain("FROM isn't allowed as an ONBUILD trigger"));
     }
-    let instruction = node.instruction().map_err(|reason| ParseError::at(line.number, reason))?;
+    let instruction = node.instruction().map_err(|reason| ParseError::plain(&reason))?;
     Ok(Statement { line: 0, text: line.text.trim_end().into(), instruction })
 }
 
@@ -315,7 +315,13 @@ impl<'a> Node<'a> {
     }
 
     fn run(&self) -> Result<Run, String> {
-        let flags = self.flags(&["mount", "network", "security"])?;
+        let flags = self.flags(&["mount", "network"])?;
+        let network = flags.iter().find(|(name, _)| name == "network");
+        if let Some((_, mode)) =
+            network.filter(|(_, mode)| !["default", "none", "host"].contains(&mode.as_str()))
+        {
+            return Err(format!("invalid network mode {mode:?}"));
+        }
         Ok(Run {
             command: self.command(),
             heredocs: self.heredocs.to_vec(),
@@ -338,18 +344,16 @@ impl<'a> Node<'a> {
         let (Arguments::Words(words) | Arguments::Json(words)) = &self.arguments else {
             return Err(String::new());
         };
-        let Some((destination, sources)) = words.split_last() else {
-            return Err(format!(
-                "{} requires at least two arguments, but no arguments were provided. Source could not be determined",
-                self.name
-            ));
+        // Docker takes the empty text for one argument, too.
+        let (destination, sources) = match words.split_last() {
+            Some((destination, sources)) if !sources.is_empty() => (destination, sources),
+            _ => {
+                return Err(format!(
+                    "{} requires at least two arguments, but only one was provided. Destination could not be determined",
+                    self.name
+                ));
+            }
         };
-        if sources.is_empty() {
-            return Err(format!(
-                "{} requires at least two arguments, but only one was provided. Destination could not be determined",
-                self.name
-            ));
-        }
         let mut documents = self.heredocs.iter();
         let sources = sources
             .iter()
@@ -372,6 +376,7 @@ impl<'a> Node<'a> {
     }
 
     fn healthcheck(&self) -> Result<Healthcheck, String> {
+        const FLAGS: [&str; 5] = ["interval", "timeout", "start-period", "start-interval", "retries"];
         let Arguments::Text(text) = &self.arguments else { return Err(String::new()) };
         let end = text.find(|c: char| c.is_ascii_whitespace()).unwrap_or(text.len());
         let (kind, rest) = (text[..end].to_ascii_uppercase(), text[end..].trim());
@@ -384,7 +389,7 @@ impl<'a> Node<'a> {
                 if !rest.is_empty() {
                     return Err("HEALTHCHECK NONE takes no arguments".into());
                 }
-                self.flags(&[])?;
+                self.flags(&FLAGS)?;
                 check.test = vec!["NONE".into()];
             }
             "CMD" => {
@@ -392,8 +397,7 @@ impl<'a> Node<'a> {
                 if rest.is_empty() || words.as_ref().is_some_and(Vec::is_empty) {
                     return Err("Missing command after HEALTHCHECK CMD".into());
                 }
-                let flags =
-                    self.flags(&["interval", "timeout", "start-period", "start-interval", "retries"])?;
+                let flags = self.flags(&FLAGS)?;
                 healthcheck::read_flags(&flags, &mut check)?;
                 check.test = match words {
                     Some(words) => std::iter::once("CMD".to_owned()).chain(words).collect(),

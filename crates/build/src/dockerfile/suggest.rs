@@ -1,7 +1,7 @@
 //! "did you mean": the nearest known word, if it is near enough.
 
 /// The text to append to an error about an unknown word: ` (did you mean X?)`, or nothing. The nearest
-/// option less than three edits away wins, the first of equals.
+/// option less than three edits away wins, the first of equals; it is in lower case where the word is.
 pub(super) fn suggestion(word: &str, options: &[&str]) -> String {
     let mut best: Option<(&str, usize)> = None;
     if word.len() > 64 {
@@ -13,7 +13,11 @@ pub(super) fn suggestion(word: &str, options: &[&str]) -> String {
             best = Some((option, edits));
         }
     }
-    best.map_or_else(String::new, |(option, _)| format!(" (did you mean {option}?)"))
+    let lower = word == word.to_ascii_lowercase();
+    best.map_or_else(String::new, |(option, _)| {
+        let option = if lower { option.to_ascii_lowercase() } else { option.to_owned() };
+        format!(" (did you mean {option}?)")
+    })
 }
 
 /// Levenshtein's distance in bytes.
@@ -40,5 +44,6 @@ mod tests {
         assert_eq!(suggestion("FOO", &["ADD", "FROM", "RUN"]), " (did you mean FROM?)");
         assert_eq!(suggestion("b", &["ADD", "RUN"]), "");
         assert_eq!(suggestion("foo", &["from", "chown"]), " (did you mean from?)");
+        assert_eq!(suggestion("labl", &["ENV", "LABEL"]), " (did you mean label?)");
     }
 }

@@ -234,7 +234,7 @@ impl Scan<'_> {
         self.next();
         let name = self.name();
         match self.next() {
-            Some('}') if name.is_empty() => Err("bad substitution".into()),
+            Some('}') if name.is_empty() => Err("syntax error: bad substitution".into()),
             Some('}') => Ok((self.lookup)(&name).unwrap_or_default()),
             Some(_) if name.is_empty() => Err("unsupported modifier in substitution".into()),
             Some(':') => {

@@ -1,6 +1,7 @@
 //! The OCI specification of a build step: pure. The same surroundings as a container's by default:
 //! Docker's capabilities, seccomp profile, masked paths and mounts.
 
+use gantry_runtime::defaults::{CAPABILITIES, MASKED_PATHS, READONLY_PATHS};
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
@@ -11,41 +12,6 @@ use crate::request::{RunOptions, Ulimit};
 pub(super) const HOSTNAME: &str = "build";
 
 const DEFAULT_SHM_BYTES: u64 = 64 << 20;
-
-/// Docker's default capabilities.
-const CAPABILITIES: [&str; 14] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-];
-
-const MASKED: [&str; 12] = [
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-];
-
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Where the network namespace comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,8 +74,8 @@ pub(super) fn specification(
         "annotations": {"gantry.user": process.user, "gantry.seccomp": "default"},
         "linux": {
             "namespaces": namespaces,
-            "maskedPaths": MASKED,
-            "readonlyPaths": READ_ONLY,
+            "maskedPaths": MASKED_PATHS,
+            "readonlyPaths": READONLY_PATHS,
             "resources": resources(options),
             "sysctl": if network == NetworkNamespace::Joined {
                 json!({"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"})
@@ -226,6 +192,8 @@ mod tests {
         assert_eq!(json["process"]["cwd"], "/");
         assert_eq!(json["process"]["rlimits"][0]["hard"], u64::MAX);
         assert_eq!(json["annotations"]["gantry.user"], "app");
+        assert_eq!(json["process"]["capabilities"]["bounding"].as_array().map(Vec::len), Some(14));
+        assert_eq!(json["linux"]["maskedPaths"][0], "/proc/asound");
         assert_eq!(json["linux"]["resources"]["memory"]["limit"], 1 << 20);
         assert_eq!(json["linux"]["namespaces"].as_array().map(Vec::len), Some(6));
         let host = specification(&process, &options, NetworkNamespace::Host, &etc).expect("a specification");

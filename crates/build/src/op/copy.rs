@@ -185,12 +185,23 @@ fn finish(source: impl AsFd, target: impl AsFd, stat: &Stat, rules: Rules) -> io
     let target = target.as_fd();
     let (uid, gid) = rules.owner.unwrap_or((stat.st_uid, stat.st_gid));
     rustix::fs::fchown(target, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-    rustix::fs::fchmod(target, Mode::from_raw_mode(rules.mode.unwrap_or(stat.st_mode) & 0o7777))?;
+    rustix::fs::fchmod(target, Mode::from_raw_mode(mode_after(stat, rules)))?;
     for (name, value) in tree::xattrs(source)? {
         rustix::fs::fsetxattr(target, &name, &value, rustix::fs::XattrFlags::empty())?;
     }
     rustix::fs::futimens(target, &rules.times(stat))?;
     Ok(())
+}
+
+/// The mode of a copy. As with chown(2), and so in Docker, a file that is given to another owner loses its
+/// set-user-id bit, and its set-group-id bit where the group may execute it.
+fn mode_after(stat: &Stat, rules: Rules) -> u32 {
+    let mode = rules.mode.unwrap_or(stat.st_mode) & 0o7777;
+    if rules.mode.is_some() || rules.owner.is_none() || tree::kind(stat) != FileType::RegularFile {
+        return mode;
+    }
+    let dropped = if mode & 0o010 == 0 { 0o4000 } else { 0o6000 };
+    mode & !dropped
 }
 
 /// As [`finish`], for what cannot be opened.
@@ -218,6 +229,8 @@ pub(super) fn directories(
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         result => return result,
     }
+    // Where a link leads to a directory that is not there, that one is made.
+    let path = tree::follow(root, path)?;
     let mut at = std::path::PathBuf::from("/");
     let mut directory = tree::open(root, &at, flags)?;
     for name in path.components() {

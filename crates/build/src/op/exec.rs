@@ -27,6 +27,7 @@ impl StoreWorker<'_> {
             _ => return Err(BuildError::Unsupported("mounts of a step are not supported yet".into())),
         };
         let base = root.input.map_or(&[][..], |input| inputs[input].layers());
+        self.run.check()?;
         let workspace = self.prepare(number, base)?;
         let mount = self
             .store
@@ -63,6 +64,9 @@ fn exec_failed(error: ExecError) -> BuildError {
     match error {
         ExecError::Cancelled => BuildError::Cancelled,
         ExecError::Start { text, .. } => BuildError::Invalid(text),
+        ExecError::Network(error) => {
+            BuildError::Invalid(format!("failed to set up container networking: {error}"))
+        }
         other => BuildError::internal("running a step failed", other),
     }
 }

@@ -2,13 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io::{self, BufReader, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use gantry_model::{LayerId, Timestamp};
 use gantry_store::archive::{self, ExtractOptions, Limits, Owner, Whiteouts};
-use rustix::fs::{AtFlags, FileType, OFlags};
+use rustix::fs::{AtFlags, FileType, OFlags, SeekFrom};
 
 use super::copy::{self, Rules};
 use super::entry::{Counted, Looker};
@@ -125,9 +125,15 @@ impl StoreWorker<'_> {
                     target(root, path, &file_name(name), rules).map_err(failed("COPY"))?;
                 copy::write_file(data.as_bytes(), directory.as_fd(), &file, rules).map_err(failed("COPY"))
             }
-            FileAction::Mkdir { path, mode } => copy::directories(root, Path::new(path), *mode, rules)
-                .map(drop)
-                .map_err(|error| BuildError::internal(format!("making the directory {path} failed"), error)),
+            FileAction::Mkdir { path, mode } => {
+                let made = copy::directories(root, Path::new(path), *mode, rules);
+                made.map(drop).map_err(|error| match error.kind() {
+                    io::ErrorKind::NotADirectory => {
+                        BuildError::Invalid(format!("Cannot mkdir: {path} is not a directory"))
+                    }
+                    _ => BuildError::internal(format!("making the directory {path} failed"), error),
+                })
+            }
             FileAction::Rm { path } => remove(root, Path::new(path))
                 .map_err(|error| BuildError::internal(format!("removing {path} failed"), error)),
         }
@@ -158,7 +164,7 @@ fn look(
         FileType::RegularFile => {
             let result = looker.file(file, &selected.stat).map_err(failed);
             // The descriptor's position is shared with the one that will be copied from.
-            rustix::fs::seek(&selected.file, rustix::fs::SeekFrom::Start(0)).map_err(|e| failed(e.into()))?;
+            rustix::fs::seek(&selected.file, SeekFrom::Start(0)).map_err(|e| failed(e.into()))?;
             result
         }
         _ => {
@@ -181,14 +187,19 @@ fn copy_one(
         FileType::Directory => {
             let mode = rules.mode.unwrap_or(0o755);
             let dest = Path::new(&action.dest);
-            let target = copy::directories(root, dest, mode, rules).map_err(failed)?;
+            let target = copy::directories(root, dest, mode, rules).map_err(|error| {
+                in_the_way(&error, &format!("failed to copy directory: mkdir {}", action.dest))
+                    .unwrap_or_else(|| failed(error))
+            })?;
             copy::contents(selected.file.as_fd(), target.as_fd(), rules, 0).map_err(failed)
         }
         FileType::RegularFile => {
             if action.unpack && unpack(root, selected, action, rules)? {
                 return Ok(());
             }
-            let (directory, name) = target(root, &action.dest, selected.name(), rules).map_err(failed)?;
+            let (directory, name) = target(root, &action.dest, selected.name(), rules).map_err(|error| {
+                in_the_way(&error, &format!("lstat {}", action.dest)).unwrap_or_else(|| failed(error))
+            })?;
             let source = selected.file.try_clone().map_err(failed)?;
             copy::file(source, &selected.stat, directory.as_fd(), &name, rules).map_err(failed)
         }
@@ -200,6 +211,12 @@ fn copy_one(
     }
 }
 
+/// Docker's text where something that is no directory is in the way of a destination.
+fn in_the_way(error: &io::Error, what: &str) -> Option<BuildError> {
+    (error.kind() == io::ErrorKind::NotADirectory)
+        .then(|| BuildError::Invalid(format!("failed to copy files: {what}: not a directory")))
+}
+
 /// Where a file goes: the directory, made if it is not there, and the name in it.
 fn target(
     root: BorrowedFd<'_>,
@@ -207,7 +224,9 @@ fn target(
     name: &OsStr,
     rules: Rules,
 ) -> io::Result<(OwnedFd, std::ffi::OsString)> {
-    let path = Path::new(dest);
+    // A file that goes to where a link is goes to where the link leads.
+    let path = tree::follow(root, Path::new(dest))?;
+    let path = path.as_path();
     let is_directory = || tree::open(root, path, OFlags::PATH | OFlags::DIRECTORY).is_ok();
     if dest.ends_with('/') || is_directory() {
         return Ok((copy::directories(root, path, 0o755, rules)?, name.to_owned()));
@@ -239,15 +258,20 @@ fn unpack(
         }
         return Ok(false);
     }
+    let looked_at = File::from(selected.file.try_clone().map_err(failed)?);
+    if !archive::is_archive(BufReader::new(looked_at)).map_err(failed)? {
+        // Compressed, but no tar: Docker copies it as it is. The descriptor's position is shared.
+        rustix::fs::seek(&selected.file, SeekFrom::Start(0)).map_err(|error| failed(error.into()))?;
+        return Ok(false);
+    }
+    // What is unpacked has the archive's owners, whatever `--chown` says: as in Docker.
+    let rules = Rules { owner: Some((0, 0)), ..rules };
     let target = copy::directories(root, Path::new(&action.dest), 0o755, rules).map_err(failed)?;
     let epoch = Timestamp::from_secs(rules.epoch_secs);
     let options = ExtractOptions {
         limits: Limits::default(),
         whiteouts: Whiteouts::Ordinary,
-        owner: match action.owner.as_str() {
-            "" => Owner::Archive,
-            _ => rules.owner.map_or(Owner::Archive, |(uid, gid)| Owner::Fixed { uid, gid }),
-        },
+        owner: Owner::Archive,
         epoch: Some(epoch),
         implied_time: epoch,
     };

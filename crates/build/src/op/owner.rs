@@ -16,6 +16,11 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 /// [`BuildError::Invalid`] with Docker's text for names that are not there.
 pub(super) fn resolve(root: BorrowedFd<'_>, text: &str) -> Result<(u32, u32), BuildError> {
     let (user, group) = match text.split_once(':') {
+        Some((_, group)) if group.contains(':') => {
+            return Err(BuildError::Invalid(format!(
+                "unable to convert uid/gid chown string to host mapping: invalid chown string format: {text}"
+            )));
+        }
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
     };
@@ -26,7 +31,6 @@ pub(super) fn resolve(root: BorrowedFd<'_>, text: &str) -> Result<(u32, u32), Bu
     };
     let (uid, primary) = match user.parse::<u32>() {
         Ok(uid) => (uid, Some(uid)),
-        Err(_) if user.is_empty() => (0, Some(0)),
         Err(_) => {
             let line = find(root, "etc/passwd", user)?.ok_or_else(|| missing("uid", "user", user))?;
             let uid = line.first().and_then(|uid| uid.parse().ok());
@@ -37,7 +41,6 @@ pub(super) fn resolve(root: BorrowedFd<'_>, text: &str) -> Result<(u32, u32), Bu
         Ok(find(root, "etc/group", name)?.and_then(|line| line.first()?.parse().ok()))
     };
     let gid = match group {
-        Some("") => primary.unwrap_or(0),
         Some(group) => match group.parse::<u32>() {
             Ok(gid) => gid,
             Err(_) => group_named(group)?.ok_or_else(|| missing("gid", "group", group))?,
@@ -85,11 +88,22 @@ mod tests {
         check("app:staff", (1000, 50));
         check("12", (12, 12));
         check("12:34", (12, 34));
-        check(":34", (0, 34));
         let text = |text: &str| resolve(root.as_fd(), text).expect_err(text).to_string();
         assert_eq!(
             text("nosuch"),
             "unable to convert uid/gid chown string to host mapping: can't find uid for user nosuch: no such user: nosuch"
+        );
+        assert_eq!(
+            text(":34"),
+            "unable to convert uid/gid chown string to host mapping: can't find uid for user : no such user: "
+        );
+        assert_eq!(
+            text("root:"),
+            "unable to convert uid/gid chown string to host mapping: can't find gid for group : no such group: "
+        );
+        assert_eq!(
+            text("a:b:c"),
+            "unable to convert uid/gid chown string to host mapping: invalid chown string format: a:b:c"
         );
         assert_eq!(
             text("app:nosuch"),

@@ -122,10 +122,8 @@ fn expand(root: BorrowedFd<'_>, action: &CopyAction, pattern: &str) -> Result<Ve
                 Err(error) => return Err(failed(error)),
             };
             for name in tree::names(directory.as_fd()).map_err(failed)? {
-                let fits = match_component(component.as_bytes(), name.as_bytes()).map_err(|_| {
-                    BuildError::Invalid(format!("{} failed: syntax error in pattern", action.verb))
-                })?;
-                if fits {
+                // As in Docker, a pattern that is none fits nothing.
+                if match_component(component.as_bytes(), name.as_bytes()).unwrap_or(false) {
                     next.push(path.join(&name));
                 }
             }

@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -28,6 +28,53 @@ pub fn open(root: impl AsFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> 
             result => return Ok(result?),
         }
     }
+}
+
+/// More links than this in one path are a loop, as for the kernel.
+const MAX_LINKS: usize = 40;
+
+/// The path of a tree to which another leads through links, those without a target included: absolute and
+/// without links as far as it is there. `..` stops at the root.
+///
+/// # Errors
+/// `FilesystemLoop`, and those of openat2(2) and readlinkat(2).
+pub(super) fn follow(root: impl AsFd, path: &Path) -> io::Result<PathBuf> {
+    let mut left: Vec<OsString> = path.iter().rev().map(OsStr::to_owned).collect();
+    let mut at = PathBuf::from("/");
+    let mut links = 0;
+    while let Some(name) = left.pop() {
+        match name.as_bytes() {
+            b"/" => at = PathBuf::from("/"),
+            b"." => {}
+            b".." => drop(at.pop()),
+            _ => {
+                let target = match open(&root, &at, OFlags::PATH | OFlags::DIRECTORY) {
+                    Ok(directory) => link_target(&directory, &name),
+                    Err(error) => Err(error),
+                };
+                match target {
+                    Ok(target) => {
+                        links += 1;
+                        if links > MAX_LINKS {
+                            return Err(Errno::LOOP.into());
+                        }
+                        left.extend(Path::new(&target).iter().rev().map(OsStr::to_owned));
+                    }
+                    // No link, or not there, or below something that is no directory: as it is.
+                    Err(error)
+                        if matches!(
+                            error.raw_os_error().map(Errno::from_raw_os_error),
+                            Some(Errno::INVAL | Errno::NOENT | Errno::NOTDIR)
+                        ) =>
+                    {
+                        at.push(name);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+    Ok(at)
 }
 
 /// Opens an entry of a directory itself, never what a link points to.
@@ -63,7 +110,7 @@ pub(super) fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
 /// Reads a file of a tree whole, up to a limit; `None` where it is not there or no file.
 ///
 /// # Errors
-/// Those of open and read; `FileTooLarge` above the limit.
+/// Those of open and read; `IsADirectory`; `FileTooLarge` above the limit.
 pub fn read_file(root: impl AsFd, path: &Path, limit_bytes: u64) -> io::Result<Option<Vec<u8>>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = match open(root, path, flags) {
@@ -73,8 +120,10 @@ pub fn read_file(root: impl AsFd, path: &Path, limit_bytes: u64) -> io::Result<O
         }
         Err(error) => return Err(error),
     };
-    if kind(&rustix::fs::fstat(&file)?) != FileType::RegularFile {
-        return Ok(None);
+    match kind(&rustix::fs::fstat(&file)?) {
+        FileType::RegularFile => {}
+        FileType::Directory => return Err(io::ErrorKind::IsADirectory.into()),
+        _ => return Ok(None),
     }
     let mut bytes = Vec::new();
     let file = std::fs::File::from(file);
@@ -124,4 +173,39 @@ pub(super) fn xattrs(file: impl AsFd) -> io::Result<Vec<(CString, Vec<u8>)>> {
 pub(super) fn link_target(directory: impl AsFd, name: &OsStr) -> io::Result<OsString> {
     let target = rustix::fs::readlinkat(directory, name, Vec::new())?;
     Ok(OsStr::from_bytes(target.to_bytes()).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_are_followed_to_what_is_not_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let root = directory.path();
+        std::fs::create_dir_all(root.join("real/deep")).expect("made");
+        for (target, name) in [
+            ("/nosuch", "dead"),
+            ("real", "alive"),
+            ("../../../up", "real/out"),
+            ("loop", "loop"),
+            ("dead/x", "two"),
+        ] {
+            symlink(target, root.join(name)).expect("linked");
+        }
+        std::fs::write(root.join("file"), "").expect("written");
+        let root = std::fs::File::open(root).expect("the root");
+        let check = |path: &str, expected: &str| {
+            assert_eq!(follow(&root, Path::new(path)).expect(path), Path::new(expected), "{path}");
+        };
+        check("/dead/a/b", "/nosuch/a/b");
+        check("alive/deep", "/real/deep");
+        check("/alive/out/x", "/up/x");
+        check("/two", "/nosuch/x");
+        check("/a/../../b/./c", "/b/c");
+        check("/file/x", "/file/x");
+        let error = follow(&root, Path::new("/loop/x")).expect_err("a loop");
+        assert_eq!(error.raw_os_error(), Some(Errno::LOOP.raw_os_error()));
+    }
 }

@@ -249,7 +249,8 @@ impl Site {
             options,
         };
         let cancel = Cancel::new().expect("an eventfd");
-        let mut classic = Classic::new(false);
+        let mut classic =
+            Classic::new(gantry_build::render::Asked { quiet: false, remove: true, force_remove: false });
         let mut stream = Vec::new();
         let mut events = |event: BuildEvent| stream.extend(classic.event(&event));
         let result = self.builder.build(request, &mut events, &cancel).map(|built| built.image);

@@ -2,6 +2,7 @@
 //! allows it, real `RUN` steps.
 
 mod builds;
+mod classic;
 mod golden;
 mod harness;
 mod hostile;

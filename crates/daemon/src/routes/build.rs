@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gantry_api::Method::Post;
 use gantry_api::build::{BuildOptions as Wire, PruneResponse};
-use gantry_build::render::Classic;
+use gantry_build::render::{Asked, Classic};
 use gantry_build::{
     BuildError, BuildEvent, BuildOptions, BuildRequest, Cancel, ContextSource, NetworkMode, RunOptions,
 };
@@ -42,8 +42,15 @@ async fn build(app: Arc<App>, mut request: Request) -> Answer {
     if wire.squash {
         return Err(Refusal::not_implemented("--squash is not supported"));
     }
+    if !request.query.get("securityopt").is_empty() {
+        return Err(Refusal::invalid("security options are not supported on linux"));
+    }
+    let isolation = request.query.get("isolation");
+    if !isolation.is_empty() && !isolation.eq_ignore_ascii_case("default") {
+        return Err(Refusal::invalid(format!("unsupported isolation: {isolation:?}")));
+    }
     let (pump, reader) = body::pipe();
-    let quiet = wire.quiet;
+    let asked = Asked { quiet: wire.quiet, remove: wire.remove, force_remove: request.query.bool("forcerm") };
     let job = convert(wire, &request, reader)?;
     let cancel = Cancel::new().map_err(|error| Failure::new(ErrorKind::Internal, error.to_string()))?;
     let withdraw = Withdraw(cancel.clone());
@@ -51,7 +58,7 @@ async fn build(app: Arc<App>, mut request: Request) -> Answer {
     let (verdict, begun) = oneshot::channel();
     let (ended, end) = oneshot::channel();
     let output = Output {
-        renderer: Classic::new(quiet),
+        renderer: Classic::new(asked),
         sender: sender.clone(),
         verdict: Some(verdict),
         cancel,
@@ -146,7 +153,24 @@ fn convert(wire: Wire, request: &Request, reader: BodyReader) -> Result<BuildReq
         ContextSource::Remote(wire.remote)
     };
     let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
-    let platform = if wire.platform.is_empty() { None } else { Some(wire.platform.parse()?) };
+    let platform = match wire.platform.as_str() {
+        "" => None,
+        text if !text.contains('/') => {
+            // One word is an operating system, or an architecture of this host's.
+            let host = gantry_model::Platform::host();
+            match text {
+                _ if text == host.os => Some(host),
+                "amd64" | "arm64" | "x86_64" | "aarch64" | "arm" | "386" | "riscv64" | "ppc64le"
+                | "s390x" => Some(format!("{}/{text}", host.os).parse()?),
+                _ => {
+                    return Err(Refusal::invalid(format!(
+                        "{text:?}: unknown operating system or architecture: invalid argument"
+                    )));
+                }
+            }
+        }
+        text => Some(text.parse()?),
+    };
     Ok(BuildRequest {
         context,
         dockerfile: wire.dockerfile,

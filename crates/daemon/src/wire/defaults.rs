@@ -2,6 +2,7 @@
 //! shows afterwards.
 
 use gantry_api::host_config::HostConfig;
+use gantry_runtime::defaults::{MASKED_PATHS, READONLY_PATHS};
 
 /// What depends on the host and on the daemon's options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,25 +16,6 @@ pub(crate) struct HostDefaults {
     /// Options of the log driver.
     pub(crate) log_options: gantry_api::Map<String>,
 }
-
-/// Paths that a container cannot see into.
-const MASKED: [&str; 12] = [
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-];
-
-/// Paths that a container cannot write to.
-const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Fills in.
 pub(crate) fn fill(host: &mut HostConfig, defaults: &HostDefaults) {
@@ -83,8 +65,8 @@ pub(crate) fn fill(host: &mut HostConfig, defaults: &HostDefaults) {
         host.readonly_paths = (!host.privileged).then(Vec::new);
     } else {
         let list = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
-        host.masked_paths.get_or_insert_with(|| list(&MASKED));
-        host.readonly_paths.get_or_insert_with(|| list(&READONLY));
+        host.masked_paths.get_or_insert_with(|| list(&MASKED_PATHS));
+        host.readonly_paths.get_or_insert_with(|| list(&READONLY_PATHS));
     }
 }
 

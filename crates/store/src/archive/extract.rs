@@ -409,7 +409,15 @@ impl Extractor<'_> {
         let implied = self.timespec(self.options.implied_time);
         for path in missing.into_iter().rev() {
             let name = CString::new(split(path).1).expect("paths have no zero bytes");
-            rustix::fs::mkdirat(&directory, &name, Mode::from_raw_mode(0o755))?;
+            rustix::fs::mkdirat(&directory, &name, Mode::from_raw_mode(0o755)).map_err(
+                |error| match error {
+                    // It is there, and cannot be opened for not being there.
+                    Errno::EXIST => {
+                        io::Error::other(format!("{} is a link whose target does not exist", shown(path)))
+                    }
+                    error => error.into(),
+                },
+            )?;
             let made = tree::open_directory(directory.as_fd(), &name)?;
             rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
             if let Owner::Fixed { uid, gid } = self.options.owner {

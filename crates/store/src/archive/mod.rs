@@ -143,6 +143,22 @@ pub fn detect(first: &[u8]) -> Option<Compression> {
     }
 }
 
+/// As [`detect`], but looks into what is compressed: a file that is compressed and no tar is no archive.
+///
+/// # Errors
+/// Those of reading; bytes that cannot be decompressed are no archive, and no error.
+pub fn is_archive(mut input: impl BufRead) -> io::Result<bool> {
+    let compression = stream::magic(input.fill_buf()?);
+    let mut first = Vec::with_capacity(512);
+    let read = stream::decompress(input, compression)
+        .and_then(|plain| plain.take(512).read_to_end(&mut first).map(drop));
+    match (read, compression) {
+        (Err(error), Compression::None) => Err(error),
+        (Err(_), _) => Ok(false),
+        (Ok(()), _) => Ok(first.len() == 512 && entry::is_header(&first)),
+    }
+}
+
 /// Unpacks a tar (plain, gzip or zstd) into a directory, which may have files already. No entry can reach
 /// anything outside it.
 ///

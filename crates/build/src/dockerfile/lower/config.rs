@@ -16,21 +16,24 @@ impl Lowering<'_> {
             Instruction::Cmd(command) => {
                 let words = self.words(command);
                 let stage = self.current();
-                stage.cmd_set = true;
-                stage.run_config().cmd = Some(words.clone());
+                stage.cmd_set |= !command.is_empty();
+                stage.run_config().cmd = none_if_empty(&words);
                 stage.nop(&format!(" CMD {}", quoted(&words)))
             }
             Instruction::Entrypoint(command) => {
-                let words = self.words(command);
+                let words = if command.is_empty() { Vec::new() } else { self.words(command) };
                 let stage = self.current();
                 if !stage.cmd_set {
                     stage.run_config().cmd = None;
                 }
-                stage.run_config().entrypoint = Some(words.clone());
+                stage.run_config().entrypoint = none_if_empty(&words);
                 stage.nop(&format!(" ENTRYPOINT {}", quoted(&words)))
             }
             Instruction::Expose(specifications) => self.expose(specifications)?,
-            Instruction::Healthcheck(check) => self.healthcheck(check),
+            Instruction::Healthcheck(check) => {
+                let (text, note) = self.healthcheck(check);
+                return Ok(Lowered { note, ..Lowered::metadata(text) });
+            }
             Instruction::Maintainer(author) => {
                 let stage = self.current();
                 stage.config.author.clone_from(author);
@@ -83,10 +86,10 @@ impl Lowering<'_> {
     fn words(&self, command: &Command) -> Vec<String> {
         match command {
             Command::Exec(words) => words.clone(),
-            Command::Shell(text) if text.is_empty() => Vec::new(),
             Command::Shell(text) => {
                 let stage = self.stages.last().expect("the parser refuses instructions before FROM");
-                stage.shell().into_iter().chain([text.clone()]).collect()
+                let text = (!text.is_empty()).then(|| text.clone());
+                stage.shell().into_iter().chain(text).collect()
             }
         }
     }
@@ -142,21 +145,65 @@ impl Lowering<'_> {
         for word in &words {
             ports::add_ports(word, &mut stage.run_config().exposed_ports).map_err(BuildError::Invalid)?;
         }
-        words.sort();
         Ok(stage.nop(&format!(" EXPOSE {}", words.join(" "))))
     }
 
-    fn healthcheck(&mut self, check: &Healthcheck) -> String {
+    /// The history's text, and what is said of a check that was there before. As in Docker, what the new one
+    /// leaves unset stays as it was.
+    fn healthcheck(&mut self, check: &Healthcheck) -> (String, Option<String>) {
         let stage = self.current();
-        stage.run_config().healthcheck = Some(check.clone());
-        stage.nop(&format!(" HEALTHCHECK {}", healthcheck::print_healthcheck(check)))
+        let earlier = stage.run_config().healthcheck.take();
+        let note = earlier.as_ref().filter(|earlier| {
+            let test = earlier.test.first();
+            test.is_some_and(|kind| kind != "NONE")
+        });
+        let note = note
+            .map(|earlier| format!("Note: overriding previous HEALTHCHECK: [{}]", earlier.test.join(" ")));
+        let earlier = earlier.unwrap_or_default();
+        let or = |new: i64, old: i64| if new == 0 { old } else { new };
+        stage.run_config().healthcheck = Some(Healthcheck {
+            test: check.test.clone(),
+            interval_ns: or(check.interval_ns, earlier.interval_ns),
+            timeout_ns: or(check.timeout_ns, earlier.timeout_ns),
+            start_period_ns: or(check.start_period_ns, earlier.start_period_ns),
+            start_interval_ns: or(check.start_interval_ns, earlier.start_interval_ns),
+            retries: or(check.retries, earlier.retries),
+        });
+        (stage.nop(&format!(" HEALTHCHECK {}", healthcheck::print_healthcheck(check))), note)
     }
+}
+
+/// An empty list is as good as none: images do not tell them apart.
+fn none_if_empty(words: &[String]) -> Option<Vec<String>> {
+    (!words.is_empty()).then(|| words.to_vec())
 }
 
 /// Go's `%q` of a list of strings.
 fn quoted(words: &[String]) -> String {
-    let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+    let words: Vec<String> = words.iter().map(|word| go_quoted(word)).collect();
     format!("[{}]", words.join(" "))
+}
+
+/// Go's `%q`.
+fn go_quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\x07' => out.push_str("\\a"),
+            '\x08' => out.push_str("\\b"),
+            '\x0b' => out.push_str("\\v"),
+            '\x0c' => out.push_str("\\f"),
+            c if c < ' ' || c == '\x7f' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
 }
 
 fn is_signal(text: &str) -> bool {
@@ -165,8 +212,9 @@ fn is_signal(text: &str) -> bool {
         "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP",
         "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU",
     ];
+    // Docker takes any number but 0 here; what cannot be sent is seen when a container stops.
     if let Ok(number) = text.parse::<i64>() {
-        return (1..=64).contains(&number);
+        return number != 0;
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);

@@ -20,10 +20,14 @@ impl Lowering<'_> {
             match source {
                 CopySource::Path(path) => {
                     let path = self.word(path)?;
-                    if copy.add && is_address(&path) {
-                        return Err(BuildError::Unsupported(format!(
-                            "ADD failed: fetching {path} is not supported yet: fetch it in a RUN step, or add it to the context"
-                        )));
+                    if is_address(&path) {
+                        return Err(if copy.add {
+                            BuildError::Unsupported(format!(
+                                "ADD failed: fetching {path} is not supported yet: fetch it in a RUN step, or add it to the context"
+                            ))
+                        } else {
+                            BuildError::Invalid("COPY failed: source can't be a URL for COPY".into())
+                        });
                     }
                     sources.push(inside(&path, verb)?);
                 }
@@ -76,6 +80,9 @@ impl Lowering<'_> {
 
     pub(super) fn workdir(&mut self, path: &str, text: &str) -> Result<Lowered, BuildError> {
         let path = self.word(path)?;
+        if path.is_empty() {
+            return Err(BuildError::Invalid("cannot normalize nothing".into()));
+        }
         let stage = self.current();
         let clean = clean_absolute(&stage.config.config.working_dir, &path);
         stage.run_config().working_dir.clone_from(&clean);
@@ -110,15 +117,23 @@ impl Lowering<'_> {
             Err(_) => self.stages[..current].iter().position(|stage| stage.name.eq_ignore_ascii_case(from)),
         };
         if let Some(number) = number {
-            return self.stages[number].tree.ok_or_else(|| invalid("the stage is empty"));
+            return Ok(self.stages[number].tree.unwrap_or_else(|| self.empty_tree()));
         }
         let image = self.resolver.resolve(from).map_err(|error| match error {
             BuildError::NotFound(text) => {
                 BuildError::NotFound(format!("invalid from flag value {from}: {text}"))
             }
+            BuildError::Invalid(text) => invalid(&text),
             other => other,
         })?;
         Ok(self.image_source(&image.id))
+    }
+
+    /// A tree with nothing in it: that of a stage `FROM scratch`.
+    fn empty_tree(&mut self) -> Edge {
+        let op = Op::File(FileOp { actions: Vec::new(), epoch_secs: 0 });
+        let vertex = self.graph.add(Vertex { op, inputs: Vec::new(), name: "scratch".into() });
+        Edge { vertex, output: 0 }
     }
 
     /// The absolute destination; it ends in `/` where a directory is meant.
@@ -177,7 +192,7 @@ fn inside(path: &str, verb: &str) -> Result<String, BuildError> {
 }
 
 fn is_address(path: &str) -> bool {
-    ["http://", "https://", "ftp://", "git://", "git@"].iter().any(|scheme| path.starts_with(scheme))
+    ["http://", "https://"].iter().any(|scheme| path.starts_with(scheme))
 }
 
 /// `--chmod`: octal.

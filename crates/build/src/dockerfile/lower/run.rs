@@ -9,11 +9,14 @@ use crate::request::NetworkMode;
 impl Lowering<'_> {
     pub(super) fn run(&mut self, run: &Run, text: &str) -> Result<Lowered, BuildError> {
         if let Some(flag) = run.flags.first() {
-            return Err(BuildError::Unsupported(format!(
-                "the --{flag} option requires BuildKit, which this builder does not serve yet: write the step without it"
+            return Err(BuildError::Invalid(format!(
+                "the --{flag} option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with BuildKit enabled"
             )));
         }
         let args = self.arguments_of(run)?;
+        if args.is_empty() {
+            return Err(BuildError::Invalid("no command specified".into()));
+        }
         let stage = self.stages.last().expect("the parser refuses instructions before FROM");
         let config = &stage.config.config;
         let mut env = config.env.clone();
@@ -29,6 +32,7 @@ impl Lowering<'_> {
         if variables::lookup(&env, &Default::default(), variables::EPOCH_ARG).is_none() {
             env.push(format!("{}={}", variables::EPOCH_ARG, stage.epoch.secs()));
         }
+        let proxy_env = self.arguments.proxies(&stage.args);
         let prefix = match prefix.len() {
             0 => String::new(),
             count => format!("|{count} {} ", prefix.join(" ")),
@@ -50,7 +54,7 @@ impl Lowering<'_> {
                 cwd: if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() },
                 user: config.user.clone(),
                 extra_hosts: options.extra_hosts.clone(),
-                proxy_env: self.arguments.proxies(&stage.args),
+                proxy_env,
             },
             mounts,
             network: match &options.network {
@@ -66,12 +70,7 @@ impl Lowering<'_> {
         let vertex = self.graph.add(Vertex { op, inputs, name: text.into() });
         let edge = Edge { vertex, output: 0 };
         self.current().tree = Some(edge);
-        Ok(Lowered {
-            solve: Some(edge),
-            created_by: Some(created_by),
-            triggers: Vec::new(),
-            begins_stage: false,
-        })
+        Ok(Lowered { solve: Some(edge), created_by: Some(created_by), ..Lowered::nothing() })
     }
 
     /// The words that are executed. A here-document goes after the shell's text as the shell itself reads
@@ -80,6 +79,7 @@ impl Lowering<'_> {
         let stage = self.stages.last().expect("the parser refuses instructions before FROM");
         let text = match &run.command {
             Command::Exec(words) => return Ok(words.clone()),
+            Command::Shell(text) if text.is_empty() => return Ok(stage.shell()),
             Command::Shell(text) => text,
         };
         let whole = text.starts_with("<<") && !text.contains(|c: char| c.is_whitespace());

@@ -3,27 +3,11 @@
 use std::collections::HashSet;
 use std::str::FromStr;
 
+use gantry_runtime::defaults::CAPABILITIES;
 use oci_spec::runtime::{Capability, LinuxCapabilities};
 
 use crate::containers::Error;
 use crate::containers::config::Security;
-
-const DEFAULT: [Capability; 14] = [
-    Capability::Chown,
-    Capability::DacOverride,
-    Capability::Fsetid,
-    Capability::Fowner,
-    Capability::Mknod,
-    Capability::NetRaw,
-    Capability::Setgid,
-    Capability::Setuid,
-    Capability::Setfcap,
-    Capability::Setpcap,
-    Capability::NetBindService,
-    Capability::SysChroot,
-    Capability::Kill,
-    Capability::AuditWrite,
-];
 
 /// All capabilities in the order of their numbers.
 const BY_NUMBER: [Capability; 41] = [
@@ -97,7 +81,7 @@ pub(super) fn capabilities(security: &Security, host: &[Capability]) -> Result<L
     let base: Vec<Capability> = match (add_all, drop_all) {
         (true, _) => host.to_vec(),
         (false, true) => Vec::new(),
-        (false, false) => DEFAULT.to_vec(),
+        (false, false) => CAPABILITIES.to_vec(),
     };
     // `--cap-drop` of one capability wins over the base, `--cap-add` of one over `--cap-drop ALL`.
     let set = base
@@ -156,7 +140,7 @@ mod tests {
 
     #[test]
     fn capabilities_follow_dockers_rules() {
-        check(&[], &[], &DEFAULT, 14);
+        check(&[], &[], &CAPABILITIES, 14);
         check(&["NET_ADMIN"], &[], &[Capability::NetAdmin], 15);
         check(&["cap_net_admin", "chown"], &["KILL"], &[Capability::NetAdmin], 14);
         check(&["CHOWN"], &["ALL"], &[Capability::Chown], 1);
