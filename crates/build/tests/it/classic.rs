@@ -135,6 +135,12 @@ fn refusals_have_dockers_words() {
     check("FROM scratch:x", "'scratch' is a reserved name");
     check("FROM scratch AS e\nFROM busybox\nCOPY --from=e /x /x", "COPY failed: stat x: file does not exist");
     check("FROM busybox AS x\nFROM busybox AS x", "x stage name already used");
+    let below_dead = tar(&[Entry::Link("l", "nosuch"), file("l/f", "f")], 9);
+    let outcome = site.build("FROM busybox\nADD a.tar /to/\n", &[file("a.tar", &below_dead)]);
+    assert_eq!(
+        outcome.error(),
+        "ADD failed: a.tar: cannot unpack \"l/f\": l is a link whose target does not exist"
+    );
     let limited = |memory_bytes, memory_swap_bytes| {
         let run = gantry_build::RunOptions { memory_bytes, memory_swap_bytes, ..Default::default() };
         let options = BuildOptions { run, ..BuildOptions::default() };
