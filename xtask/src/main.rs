@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod busybox;
 mod ci;
+mod compare;
 mod dist;
 mod host;
 mod quickstart;

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::compare;
 use crate::host;
 use crate::workspace::{self, Profile, cargo};
 
@@ -25,6 +26,8 @@ pub(crate) struct Args {
 pub(crate) struct E2eArgs {
     /// Only tests whose name contains this
     filter: Option<String>,
+    #[command(flatten)]
+    compare: compare::Args,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -62,6 +65,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Runs the end-to-end tests alone.
 pub(crate) fn e2e(args: &E2eArgs) -> Result<()> {
+    if args.compare.compare {
+        return compare::run(&args.compare);
+    }
     prepare()?;
     let binaries = workspace::build(Profile::Dev)?;
     let mut command = cargo();

@@ -15,6 +15,8 @@
 //! | `GANTRY_BIN_DIR` | where `gantryd`, `gantry` and their like are; else beside the test's own target directory |
 //! | `GANTRY_TEST_DOCKERD=1`, `GANTRY_TEST_SOCKET` | drive a real dockerd at this socket |
 //! | `GANTRY_TEST_FULL=1` | full sizes: a gigabyte, 100 containers, 200 kills |
+//! | `GANTRY_COMPARE_SOCKET` | the dockerd that [`compare`] compares with |
+//! | `GANTRY_COMPARE_CASE` | only cases whose name contains this |
 //! | `GANTRY_TEST_KILLS` | so many kills of the daemon instead |
 
 #![allow(
@@ -24,6 +26,7 @@
 
 pub mod bench;
 pub mod command;
+pub mod compare;
 pub mod daemon;
 pub mod http;
 pub mod image;

@@ -69,16 +69,46 @@ impl Terminal {
     /// It does not within 20 seconds.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {
+        self.reads(text).unwrap_or_else(|| panic!("{text:?} does not appear in {:?}", self.seen))
+    }
+
+    /// The same, and `None` if it does not appear within 20 seconds.
+    pub fn reads(&mut self, text: &str) -> Option<String> {
         let begun = Instant::now();
         loop {
             if let Some(at) = self.seen.find(text) {
-                return self.seen.drain(..at + text.len()).collect();
+                return Some(self.seen.drain(..at + text.len()).collect());
             }
-            assert!(begun.elapsed() < Duration::from_secs(20), "{text:?} does not appear in {:?}", self.seen);
+            if begun.elapsed() > Duration::from_secs(20) {
+                return None;
+            }
             if let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(100)) {
                 self.seen.push_str(&String::from_utf8_lossy(&bytes));
             }
         }
+    }
+
+    /// Waits for the command's end: its exit code (124 if it had to be killed after 20 seconds), and
+    /// what it wrote that nobody took.
+    #[must_use]
+    pub fn finish(mut self) -> (i32, String) {
+        let begun = Instant::now();
+        let mut code = None;
+        while code.is_none() && begun.elapsed() < Duration::from_secs(20) {
+            match self.output.recv_timeout(Duration::from_millis(20)) {
+                Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
+                // The last holder of the other side is gone; the command's end is at most a moment away.
+                Err(_) => code = self.child.try_wait().ok().flatten().map(|status| status.code().unwrap_or(-1)),
+            }
+        }
+        if code.is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        while let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(20)) {
+            self.seen.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        (code.unwrap_or(124), self.seen)
     }
 
     /// Gives the terminal another size.

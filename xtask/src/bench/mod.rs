@@ -15,7 +15,7 @@ use anyhow::Result;
 use crate::{dist, host};
 
 mod cases;
-mod daemons;
+pub(crate) mod daemons;
 mod floor;
 mod http;
 mod memory;

@@ -34,8 +34,14 @@ async fn events(app: Arc<App>, request: Request) -> Answer {
             .ok_or_else(|| Refusal::invalid(format!("invalid value for {key:?}: {text:?}")))
     };
     let (since, until) = (at("since")?, at("until")?);
-    if since.zip(until).is_some_and(|(since, until)| since > until) {
-        return Err(Refusal::invalid("`since` time cannot be after `until` time"));
+    if let Some((since, until)) = since.zip(until)
+        && since > until
+    {
+        return Err(Refusal::invalid(format!(
+            "`since` time ({}) cannot be after `until` time ({})",
+            since.secs(),
+            until.secs()
+        )));
     }
     let mut subscription =
         app.engine.events.subscribe(EventQuery { since, until, filters: filters(&request)? })?;

@@ -1,11 +1,12 @@
 //! `logs`: what a container wrote, framed unless it has a terminal.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gantry_api::ApiVersion;
 use gantry_api::Method::Get;
 use gantry_api::frame::{self, Stream};
-use gantry_engine::containers::{LogEntry, LogOptions, LogStream};
+use gantry_engine::containers::{LogEntry, LogOptions, LogStream, Record};
 use gantry_model::Timestamp;
 use gantry_server::reply::Gone;
 use gantry_server::router::RouterError;
@@ -42,11 +43,15 @@ async fn logs(app: Arc<App>, request: Request) -> Answer {
         until: at("until")?,
     };
     let stamps = query.bool("timestamps");
+    let details = match query.bool("details") {
+        true => details(&app.engine.containers.inspect(request.name())?.record),
+        false => String::new(),
+    };
     let stream = app.engine.containers.logs(request.name(), options).await?;
     let framed = !stream.tty();
     let named = framed && request.version >= ApiVersion::v1(42);
     let (sender, body) = Body::channel(4);
-    tokio::spawn(send(stream, sender, Form { framed, stamps }));
+    tokio::spawn(send(stream, sender, Form { framed, stamps, details }));
     Ok(Reply::body(if named { frame::MULTIPLEXED } else { frame::RAW }, body))
 }
 
@@ -56,10 +61,33 @@ fn tail(text: &str) -> Option<u64> {
 }
 
 /// How entries look on the wire.
-#[derive(Clone, Copy)]
 struct Form {
     framed: bool,
     stamps: bool,
+    /// Stands before each line.
+    details: String,
+}
+
+/// What `--details` puts before each line: the labels and variables that the log options name, sorted, and a blank.
+fn details(record: &Record) -> String {
+    let named = |option: &str| {
+        let names = record.host.log.options.get(option).map_or("", String::as_str);
+        names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut all = BTreeMap::new();
+    for label in named("labels") {
+        if let Some(value) = record.config.labels.get(&label) {
+            all.insert(label, value.clone());
+        }
+    }
+    for name in named("env") {
+        let values = record.config.env.iter().filter_map(|entry| entry.split_once('='));
+        if let Some((_, value)) = values.clone().find(|(key, _)| *key == name) {
+            all.insert(name, value.to_owned());
+        }
+    }
+    let pairs: Vec<String> = all.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.join(",") + " "
 }
 
 async fn send(mut stream: LogStream, sender: Sender, form: Form) {
@@ -76,7 +104,7 @@ async fn send(mut stream: LogStream, sender: Sender, form: Form) {
             () = sender.gone() => return,
         };
         match next {
-            Ok(Some(entry)) => encode(&entry, form, &mut piece),
+            Ok(Some(entry)) => encode(&entry, &form, &mut piece),
             Ok(None) => {
                 // The stream ends either way.
                 let _ = flush(&sender, &mut piece).await;
@@ -106,8 +134,9 @@ async fn flush(sender: &Sender, piece: &mut Vec<u8>) -> Result<(), Gone> {
     sender.send(std::mem::take(piece)).await
 }
 
-fn encode(entry: &LogEntry, form: Form, into: &mut Vec<u8>) {
-    let stamp = if form.stamps { stamp(entry.time) } else { String::new() };
+fn encode(entry: &LogEntry, form: &Form, into: &mut Vec<u8>) {
+    let mut stamp = if form.stamps { stamp(entry.time) } else { String::new() };
+    stamp.push_str(&form.details);
     if form.framed {
         let len = u32::try_from(stamp.len() + entry.bytes.len()).unwrap_or(u32::MAX);
         let stream = if entry.stderr { Stream::Stderr } else { Stream::Stdout };
@@ -129,10 +158,14 @@ mod tests {
     fn entries_are_framed_and_stamped() {
         let entry = LogEntry { stderr: true, time: Timestamp::from_secs(0), bytes: b"hi\n".to_vec() };
         let mut out = Vec::new();
-        encode(&entry, Form { framed: true, stamps: false }, &mut out);
+        let form = |framed, stamps, details: &str| Form { framed, stamps, details: details.to_owned() };
+        encode(&entry, &form(true, false, ""), &mut out);
         assert_eq!(out, b"\x02\0\0\0\0\0\0\x03hi\n");
         out.clear();
-        encode(&entry, Form { framed: false, stamps: true }, &mut out);
+        encode(&entry, &form(false, true, ""), &mut out);
         assert_eq!(out, b"1970-01-01T00:00:00.000000000Z hi\n");
+        out.clear();
+        encode(&entry, &form(true, false, "a=b "), &mut out);
+        assert_eq!(out, b"\x02\0\0\0\0\0\0\x07a=b hi\n", "the frame's length has the details");
     }
 }

@@ -169,6 +169,10 @@ fn host_config_of(wire: &wire::HostConfig) -> Result<HostConfig, Refusal> {
     if wire.auto_remove && !matches!(wire.restart_policy.name.as_str(), "" | "no") {
         return Err(Refusal::invalid("can't create 'AutoRemove' container with restart policy"));
     }
+    if !matches!(wire.isolation.to_ascii_lowercase().as_str(), "" | "default") {
+        let asked = &wire.isolation;
+        return Err(Refusal::invalid(format!("invalid isolation ({asked}): linux only supports 'default'")));
+    }
     if wire.links.as_ref().is_some_and(|links| !links.is_empty()) {
         return Err(Refusal::not_implemented("links (--link) are not supported yet"));
     }
@@ -207,6 +211,10 @@ fn host_config_of(wire: &wire::HostConfig) -> Result<HostConfig, Refusal> {
         read_only: wire.readonly_rootfs,
         shm_size_bytes: u64::try_from(wire.shm_size)
             .map_err(|_| Refusal::invalid("SHM size can not be less than 0"))?,
+        console_size: (
+            u16::try_from(wire.console_size[0]).unwrap_or(0),
+            u16::try_from(wire.console_size[1]).unwrap_or(0),
+        ),
         sysctls: wire.sysctls.clone().unwrap_or_default(),
         init: wire.init,
         runtime: wire.runtime.clone(),
@@ -256,7 +264,11 @@ fn mount(wire: &wire::Mount) -> Result<MountRequest, Refusal> {
         "bind" => MountKind::Bind,
         "volume" => MountKind::Volume,
         "tmpfs" => MountKind::Tmpfs,
-        other => return Err(Refusal::invalid(format!("mount type {other:?} is not supported"))),
+        other => {
+            return Err(Refusal::invalid(format!(
+                "invalid mount config for type {other:?}: mount type unknown"
+            )));
+        }
     };
     let foreign = [
         (wire.bind_options.is_some(), MountKind::Bind, "BindOptions"),

@@ -3,7 +3,7 @@
 use gantry_model::container::RestartPolicy;
 
 use super::Error;
-use super::config::{Config, HostConfig, Resources};
+use super::config::{Config, HostConfig, LogConfig, Resources};
 
 /// Less memory than this cannot hold a process.
 const LEAST_MEMORY: i64 = 6 << 20;
@@ -54,12 +54,17 @@ pub(super) fn check(config: &Config, host: &mut HostConfig, cpus: usize) -> Resu
         return invalid(&format!("invalid IPC mode: {}", host.namespaces.ipc));
     }
     super::spec::check_security(host)?;
+    health_times(config)?;
+    log_options(&host.log)?;
     for text in &host.names.extra_hosts {
         if !text.contains([':', '=']) {
             return invalid(&format!("bad format for add-host: {text:?}"));
         }
     }
-    let warnings = resources(&mut host.resources, cpus)?;
+    let mut warnings = resources(&mut host.resources, cpus)?;
+    if host.network_mode == "host" && (!host.port_bindings.is_empty() || host.publish_all) {
+        warnings.push("Published ports are discarded when using host network mode".into());
+    }
     defaults(config, host);
     Ok(warnings)
 }
@@ -83,13 +88,26 @@ pub(super) fn resources(resources: &mut Resources, cpus: usize) -> Result<Vec<St
     if resources.memory > 0 && resources.memory < resources.memory_reservation {
         return invalid("Minimum memory limit can not be less than memory reservation limit, see usage");
     }
+    if (1..LEAST_MEMORY).contains(&resources.memory_reservation) {
+        return invalid("Minimum memory reservation allowed is 6MB");
+    }
     if resources.memory_swappiness.is_some_and(|value| !(-1..=100).contains(&value)) {
         let value = resources.memory_swappiness.unwrap_or_default();
         return invalid(&format!("Invalid value: {value}, valid memory swappiness range is 0-100"));
     }
     if resources.nano_cpus > 0 && (resources.cpu_period > 0 || resources.cpu_quota > 0) {
         let which = if resources.cpu_period > 0 { "CPU Period" } else { "CPU Quota" };
-        return invalid(&format!("Conflicting options: Nano CPUs and {which} cannot both be set."));
+        return invalid(&format!("Conflicting options: Nano CPUs and {which} cannot both be set"));
+    }
+    if resources.cpu_shares < 0 {
+        let shares = resources.cpu_shares;
+        return invalid(&format!("invalid CPU shares ({shares}): value must be a positive integer"));
+    }
+    if resources.cpu_period != 0 && !(1000..=1_000_000).contains(&resources.cpu_period) {
+        return invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
+    }
+    if (1..1000).contains(&resources.cpu_quota) {
+        return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)");
     }
     let most = i64::try_from(cpus).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
     if resources.nano_cpus < 0 || resources.nano_cpus > most {
@@ -111,6 +129,40 @@ pub(super) fn resources(resources: &mut Resources, cpus: usize) -> Result<Vec<St
         ));
     }
     Ok(warnings)
+}
+
+/// What a health check's times may be: 0 is the default.
+fn health_times(config: &Config) -> Result<(), Error> {
+    const LEAST_NS: i64 = 1_000_000;
+    let Some(check) = &config.healthcheck else { return Ok(()) };
+    for (name, value) in [
+        ("Interval", check.interval_ns),
+        ("Timeout", check.timeout_ns),
+        ("StartPeriod", check.start_period_ns),
+        ("StartInterval", check.start_interval_ns),
+    ] {
+        if value != 0 && value < LEAST_NS {
+            return Err(Error::Invalid(format!("{name} in Healthcheck cannot be less than 1ms")));
+        }
+    }
+    Ok(())
+}
+
+/// Options that a log driver does not have.
+fn log_options(log: &LogConfig) -> Result<(), Error> {
+    const EVERYWHERE: [&str; 2] = ["mode", "max-buffer-size"];
+    let (name, known) = match log.driver.as_str() {
+        "" | "json-file" => (
+            "json-file log driver",
+            &["max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag"][..],
+        ),
+        "local" => ("local log driver", &["max-file", "max-size", "compress"][..]),
+        _ => return Ok(()),
+    };
+    match log.options.keys().find(|key| !known.contains(&key.as_str()) && !EVERYWHERE.contains(&key.as_str())) {
+        None => Ok(()),
+        Some(key) => Err(Error::Invalid(format!("unknown log opt '{key}' for {name}"))),
+    }
 }
 
 fn defaults(config: &Config, host: &mut HostConfig) {
@@ -199,6 +251,12 @@ mod tests {
         check_resources(|r| r.nano_cpus = 2_000_000_001, false);
         check_resources(|r| r.oom_score_adj = -1001, false);
         check_resources(|r| (r.nano_cpus, r.cpu_quota) = (1, 1), false);
+        check_resources(|r| r.memory_reservation = 1 << 20, false);
+        check_resources(|r| r.cpu_shares = -5, false);
+        check_resources(|r| r.cpu_period = 10, false);
+        check_resources(|r| r.cpu_period = 2_000_000, false);
+        check_resources(|r| r.cpu_quota = 999, false);
+        check_resources(|r| (r.cpu_period, r.cpu_quota) = (1000, 1000), true);
     }
 
     #[test]

@@ -132,6 +132,8 @@ pub struct HostConfig {
     pub read_only: bool,
     /// `--shm-size` in bytes; 0 is the default.
     pub shm_size_bytes: u64,
+    /// Rows and columns that the container's terminal begins with; 0 is the kernel's.
+    pub console_size: (u16, u16),
     /// `--sysctl`.
     pub sysctls: BTreeMap<String, String>,
     /// `--init`; `None` is the daemon's default.

@@ -21,7 +21,7 @@ use super::core::{self, Core};
 use super::mountpoints::{self, Planned};
 use super::record::{Record, State};
 use super::task::{Known, Spawned};
-use super::{Containers, Created, Error, RemoveOptions, check, merge, remove};
+use super::{Containers, Created, Error, RemoveOptions, check, cpusets, merge, remove};
 use crate::database::LedgerError;
 use crate::volumes::Volume;
 
@@ -63,25 +63,32 @@ fn create(core: &Core, request: CreateRequest) -> Result<(Record, Vec<String>), 
         gantry_store::image::ImageError::NoSuchImage(name) => Error::NoSuchImage(name),
         other => Error::Invalid(crate::chain(&other)),
     })?;
-    let config = merge::merge(request.config, &image.config.config)?;
+    check_platform(&request.platform, &request.config.image, &image)?;
     let mut host = request.host;
+    if host.network_mode.starts_with("container:") && !request.config.exposed_ports.is_empty() {
+        let text = "conflicting options: port exposing and the container type network mode";
+        return Err(Error::Invalid(text.into()));
+    }
+    let config = merge::merge(request.config, &image.config.config)?;
     if host.log.driver.is_empty() {
         host.log = core.host.settings.defaults.log.clone();
     }
     let mut warnings = check::check(&config, &mut host, core.host.cpus)?;
+    cpusets::check(&host.resources, cpusets::Available::read)?;
     pin_others(core, &mut host)?;
     let (mounts, made) = mounts(core, &config, &host, &mut warnings)?;
     let mut record = record(core, name, &image, config, host, mounts);
     record.config_json = request.config_json;
     record.host_config_json = request.host_config_json;
     record.endpoints = request.endpoints;
+    core.sandboxes.check_addresses(&record)?;
     let result = reserve(core, &mut record).and_then(|()| {
         make(core, &record, &image, &made).inspect_err(|_| {
             remove::unmake(core, &record, RemoveOptions::default());
         })
     });
     if let Err(error) = result {
-        for (volume, _) in made.iter().filter(|(volume, fresh)| *fresh && volume.anonymous) {
+        for Used { volume, .. } in made.iter().filter(|used| used.fresh && used.volume.anonymous) {
             if let Err(error) = core.volumes.remove_now(volume) {
                 tracing::warn!("volume {} stays: {error}", volume.name);
             }
@@ -91,9 +98,32 @@ fn create(core: &Core, request: CreateRequest) -> Result<(Record, Vec<String>), 
     Ok((record, warnings))
 }
 
-/// `container:` is pinned to the other's id. A network that is not there is found out at start, as in Docker.
+/// An image of another platform than asked for counts as not found, and clients try to pull it.
+fn check_platform(asked: &str, name: &str, image: &Image) -> Result<(), Error> {
+    let (os, architecture) = (&image.config.os, &image.config.architecture);
+    let mut parts = asked.split('/');
+    let fits = match (parts.next().unwrap_or_default(), parts.next()) {
+        ("", _) => true,
+        (alone, None) => alone == os || alone == architecture,
+        (asked_os, Some(asked_architecture)) => asked_os == os && asked_architecture == architecture,
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(Error::NotFound(format!(
+        "image with reference {name} was found but its platform ({os}/{architecture}) does not match the specified platform ({asked})"
+    )))
+}
+
+/// `container:` is pinned to the other's id. A network that is not there, another container's included, is found
+/// out at start, as in Docker.
 fn pin_others(core: &Core, host: &mut HostConfig) -> Result<(), Error> {
-    for mode in [&mut host.network_mode, &mut host.namespaces.pid, &mut host.namespaces.ipc] {
+    if let Some(other) = host.network_mode.strip_prefix("container:")
+        && let Ok(other) = core.index.find(other)
+    {
+        host.network_mode = format!("container:{}", other.id);
+    }
+    for mode in [&mut host.namespaces.pid, &mut host.namespaces.ipc] {
         if let Some(other) = mode.strip_prefix("container:") {
             *mode = format!("container:{}", core.index.find(other)?.id);
         }
@@ -101,7 +131,16 @@ fn pin_others(core: &Core, host: &mut HostConfig) -> Result<(), Error> {
     Ok(())
 }
 
-type Made = Vec<(Arc<Volume>, bool)>;
+/// A volume that a container uses.
+struct Used {
+    volume: Arc<Volume>,
+    /// It was made for this container.
+    fresh: bool,
+    /// What the image has at its place is copied into it, if it is fresh.
+    copies: bool,
+}
+
+type Made = Vec<Used>;
 
 /// Finds or makes the volumes and the sources of binds. Volumes that are made for nothing are removed by the caller.
 fn mounts(
@@ -126,7 +165,7 @@ fn mounts(
             })?;
             one.point.name.clone_from(&volume.name);
             one.point.source.clone_from(&volume.mountpoint);
-            made.push((volume, fresh));
+            made.push(Used { volume, fresh, copies: one.copies });
         }
         if one.point.kind == MountKind::Bind {
             check_source(&one.point, one.creates_source, warnings)?;
@@ -149,7 +188,10 @@ fn check_source(point: &MountPoint, creates: bool, _warnings: &mut Vec<String>) 
     }
     let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
     made.map_err(|error| {
-        Error::Internal(format!("error while creating mount source path '{}': {error}", path.display()))
+        let reason = std::io::Error::from_raw_os_error(error.raw_os_error().unwrap_or_default()).to_string();
+        let reason = reason.split(" (os error").next().unwrap_or_default().to_lowercase();
+        let path = path.display();
+        Error::Internal(format!("error while creating mount source path '{path}': mkdir {path}: {reason}"))
     })
 }
 
@@ -221,7 +263,9 @@ fn make(core: &Core, record: &Record, image: &Image, volumes: &Made) -> Result<(
     let fresh: Vec<&MountPoint> = record
         .mounts
         .iter()
-        .filter(|point| volumes.iter().any(|(volume, fresh)| *fresh && volume.name == point.name))
+        .filter(|point| {
+            volumes.iter().any(|used| used.fresh && used.copies && used.volume.name == point.name)
+        })
         .collect();
     if fresh.is_empty() {
         return Ok(());

@@ -218,7 +218,9 @@ impl Containers {
         if request.command.is_empty() {
             return Err(Error::Invalid("No exec command specified".into()));
         }
-        detach_keys(&request.detach_keys)?;
+        // Docker has another word for them here than at attach.
+        detach_keys(&request.detach_keys)
+            .map_err(|_| Error::Invalid(format!("Invalid escape keys ({}) provided", request.detach_keys)))?;
         let id = ExecId::from_random(crate::random());
         let action = format!("exec_create: {}", request.command.join(" "));
         self.core.execs.insert(ExecView {
@@ -308,7 +310,7 @@ impl Containers {
             }
             Ok(_) => Ok(()),
             Err(refusal) => {
-                let code = refusal.exit_code.unwrap_or(126);
+                let code = super::journal::exec_exit_code(refusal.exit_code.unwrap_or(126), &refusal.text);
                 self.core.execs.exited(exec.id.as_str(), code);
                 Err(match refusal.kind {
                     RefusalKind::Launch => {

@@ -132,6 +132,12 @@ pub(super) fn launch_text(text: &str) -> String {
     if is_dockers_own(text) {
         return text.into();
     }
+    if text.starts_with("sysctl ") {
+        // The runtime refuses the whole specification, before it makes a process.
+        return format!(
+            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: {text}"
+        );
+    }
     format!(
         "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: {text}"
     )
@@ -142,12 +148,27 @@ pub(super) fn exec_text(text: &str) -> String {
     if is_dockers_own(text) {
         return text.into();
     }
+    if text.starts_with("Cwd must be") {
+        return format!("OCI runtime exec failed: exec failed: {text}");
+    }
     format!("OCI runtime exec failed: exec failed: unable to start container process: {text}")
 }
 
 /// Docker resolves users itself, before its runtime is there to say so.
 fn is_dockers_own(text: &str) -> bool {
-    text.starts_with("unable to find user") || text.starts_with("unable to find group")
+    ["unable to find user", "unable to find group", "uids and gids must be"]
+        .iter()
+        .any(|beginning| text.starts_with(beginning))
+}
+
+/// The code of an exec that could not be started: Docker reads it from the text.
+pub(super) fn exec_exit_code(code: i32, text: &str) -> i32 {
+    match code {
+        126 | 127 => code,
+        _ if text.contains("no such file or directory") => 127,
+        _ if text.contains("permission denied") || text.contains("not a directory") => 126,
+        _ => 128,
+    }
 }
 
 #[cfg(test)]

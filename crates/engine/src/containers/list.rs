@@ -91,7 +91,8 @@ impl Containers {
             None => None,
             Some(text) => {
                 let moment = crate::images::moment(text);
-                Some(moment.ok_or_else(|| Error::Invalid(format!("invalid filter 'until={text}'")))?)
+                let wrong = || Error::Invalid(format!("failed to parse value as time or duration: {text:?}"));
+                Some(moment.ok_or_else(wrong)?)
             }
         };
         let mut pruned = Pruned::default();
@@ -148,7 +149,6 @@ struct Narrowed<'a> {
 
 impl<'a> Narrowed<'a> {
     fn new(containers: &Containers, filters: &'a Filters) -> Result<Self, Error> {
-        let bad = |key: &str, value: &str| Error::Invalid(format!("invalid filter '{key}={value}'"));
         if let Some(key) = filters.keys().find(|key| !KNOWN.contains(key)) {
             return Err(Error::Invalid(format!("invalid filter '{key}'")));
         }
@@ -162,22 +162,46 @@ impl<'a> Narrowed<'a> {
             }
         }
         for code in filters.get("exited") {
-            code.parse::<i32>().map_err(|_| bad("exited", code))?;
+            code.parse::<i32>().map_err(|_| {
+                Error::Invalid(format!(
+                    "invalid filter 'exited={code}': strconv.Atoi: parsing {code:?}: invalid syntax"
+                ))
+            })?;
+        }
+        for health in filters.get("health") {
+            if !["none", "starting", "healthy", "unhealthy"].contains(&health.as_str()) {
+                return Err(Error::Invalid(format!(
+                    "invalid filter 'health={health}': invalid value for health ({health}): must be one of none, starting, healthy, unhealthy"
+                )));
+            }
+        }
+        let tasks = filters.get("is-task");
+        if tasks.iter().any(|task| !matches!(task.as_str(), "true" | "false" | "1" | "0")) {
+            return Err(Error::Invalid(format!("invalid filter 'is-task=[{}]'", tasks.join(" "))));
         }
         for key in ["publish", "expose"] {
             for port in filters.get(key) {
-                parse_ports(port).ok_or_else(|| bad(key, port))?;
+                parse_ports(port).ok_or_else(|| {
+                    Error::Invalid(format!(
+                        "error while looking up for {key} {port}: strconv.ParseUint: parsing {port:?}: invalid syntax"
+                    ))
+                })?;
             }
         }
         let of = |key: &str| -> Result<Option<Timestamp>, Error> {
             let first = filters.get(key).first();
             first.map(|name| Ok(containers.inspect(name)?.record.created)).transpose()
         };
-        let ancestors = filters.get("ancestor").iter().filter_map(|name| {
-            let image = containers.core.store.images().resolve(name).ok()?;
-            Some(image.id.to_string())
-        });
-        Ok(Self { filters, before: of("before")?, since: of("since")?, ancestors: ancestors.collect() })
+        let images = containers.core.store.images();
+        let named = filters.get("ancestor").iter().filter_map(|name| images.resolve(name).ok());
+        let mut ancestors = Vec::new();
+        let mut next: Vec<gantry_model::Digest> = named.map(|image| image.id).collect();
+        // What was built on an image counts as the image.
+        while let Some(id) = next.pop() {
+            next.extend(images.children(&id).map_err(|error| Error::Internal(crate::chain(&error)))?);
+            ancestors.push(id.to_string());
+        }
+        Ok(Self { filters, before: of("before")?, since: of("since")?, ancestors })
     }
 
     fn matches(&self, view: &View) -> bool {

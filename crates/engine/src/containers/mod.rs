@@ -16,6 +16,7 @@ pub mod top;
 pub mod wait;
 
 pub(crate) mod core;
+mod cpusets;
 pub(crate) mod index;
 pub(crate) mod remove;
 

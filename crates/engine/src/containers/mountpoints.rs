@@ -53,7 +53,7 @@ pub(super) fn plan(
         add(of_mount(request)?)?;
     }
     for (destination, options) in &host.tmpfs {
-        let mut point = point(MountKind::Tmpfs, &destination_of(destination, destination)?);
+        let mut point = point(MountKind::Tmpfs, &tmpfs_destination(destination, options)?);
         point.tmpfs_options.clone_from(options);
         add(Planned { point, volume: None, copies: false, creates_source: false })?;
     }
@@ -115,6 +115,31 @@ fn destination_of(path: &str, whole: &str) -> Result<String, Error> {
     Ok(clean)
 }
 
+/// The destination of `--tmpfs`, whose options are checked as Docker does: by name, and whether there is a value.
+fn tmpfs_destination(path: &str, options: &str) -> Result<String, Error> {
+    const FLAGS: [&str; 26] = [
+        "defaults", "ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "dirsync",
+        "remount", "mand", "nomand", "atime", "noatime", "diratime", "nodiratime", "bind", "rbind", "relatime",
+        "norelatime", "strictatime", "nostrictatime", "private",
+    ];
+    const VALUES: [&str; 7] = ["mode", "uid", "gid", "nr_inodes", "nr_blocks", "size", "mpol"];
+    if !path.starts_with('/') {
+        return Err(Error::Invalid(format!("invalid mount path: '{path}' mount path must be absolute")));
+    }
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        let known = match option.split_once('=') {
+            Some((name, _)) => VALUES.contains(&name),
+            None => {
+                FLAGS.contains(&option) || is_propagation(option) || matches!(option, "unbindable" | "runbindable")
+            }
+        };
+        if !known {
+            return Err(Error::Invalid(format!("invalid tmpfs option {option:?}")));
+        }
+    }
+    destination_of(path, path)
+}
+
 /// `[source:]destination[:mode]`.
 fn of_bind(text: &str) -> Result<Planned, Error> {
     let invalid = || Error::Invalid(format!("invalid volume specification: '{text}'"));
@@ -133,8 +158,13 @@ fn of_bind(text: &str) -> Result<Planned, Error> {
             Error::Invalid(format!("invalid mode: {mode}"))
         });
     }
-    let destination = destination_of(destination, text)?;
     let is_path = source.starts_with('/');
+    if is_path && !destination.starts_with('/') {
+        return Err(Error::Invalid(format!(
+            "invalid volume specification: '{text}': invalid mount config for type \"bind\": invalid mount path: '{destination}' mount path must be absolute"
+        )));
+    }
+    let destination = destination_of(destination, text)?;
     let mut point = point(if is_path { MountKind::Bind } else { MountKind::Volume }, &destination);
     point.mode = mode.into();
     let words = || mode.split(',');
@@ -183,6 +213,12 @@ fn of_mount(request: &MountRequest) -> Result<Planned, Error> {
     let mut planned = Planned { point, volume: None, copies: false, creates_source: request.create_source };
     match request.kind {
         MountKind::Bind => {
+            if request.source.is_empty() {
+                return Err(invalid("field Source must not be empty"));
+            }
+            if !request.propagation.is_empty() && !is_propagation(&request.propagation) {
+                return Err(invalid(&format!("invalid propagation mode: {}", request.propagation)));
+            }
             if !Path::new(&request.source).is_absolute() {
                 let source = &request.source;
                 return Err(invalid(&format!("invalid mount path: '{source}' mount path must be absolute")));
@@ -200,6 +236,9 @@ fn of_mount(request: &MountRequest) -> Result<Planned, Error> {
             });
         }
         MountKind::Tmpfs => {
+            if !request.source.is_empty() {
+                return Err(invalid("field Source must not be specified"));
+            }
             let mut options = Vec::new();
             if request.read_only {
                 options.push("ro".to_owned());

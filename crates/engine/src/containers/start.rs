@@ -389,7 +389,10 @@ impl Start {
             cgroup: Some(host.cgroup(record).to_string_lossy().into_owned()),
             hierarchies: Some(host.cgroups.clone()),
             init: record.host.init.unwrap_or(defaults.init).then(|| host.init.clone()),
-            terminal_size: TerminalSize::default(),
+            terminal_size: TerminalSize {
+                rows: record.host.console_size.0,
+                cols: record.host.console_size.1,
+            },
             open_stdin: record.config.open_stdin,
             stdin_once: record.config.stdin_once,
             log: log_config(record),
@@ -474,6 +477,12 @@ impl Start {
         let host = &self.record.host;
         let mut joined = Joined::default();
         if let Some(other) = host.network_mode.strip_prefix("container:") {
+            let found = self.core.index.find(other).map_err(|error| {
+                Error::Conflict(format!("joining network namespace of container: {error}"))
+            })?;
+            if found.id == self.record.id {
+                return Err(Error::Conflict("cannot join own network namespace".into()));
+            }
             let (view, namespace) = self.namespace_of(other, "net", "network namespace")?;
             joined.net = Some(namespace);
             joined.files = Some(view.record.directory.clone());

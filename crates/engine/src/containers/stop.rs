@@ -16,7 +16,14 @@ impl Containers {
     pub async fn stop(&self, container: &str, options: StopOptions) -> Result<(), Error> {
         let signal = match options.signal.as_str() {
             "" => None,
-            text => Some(check::signal(text)?),
+            text => match check::signal(text) {
+                Ok(signal) => Some(signal),
+                // Docker looks at the state before it looks at the signal.
+                Err(error) => {
+                    let runs = self.core.index.find(container)?.view().state.is_running();
+                    return Err(if runs { error } else { Error::AlreadyStopped });
+                }
+            },
         };
         let timeout_s = options.timeout_s.map(|seconds| seconds.max(-1));
         self.ask(container, |answer| Message::Stop { signal, timeout_s, answer }).await

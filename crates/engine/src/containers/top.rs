@@ -34,7 +34,7 @@ impl Containers {
             let output = output.map_err(|error| Error::Internal(format!("error running ps: {error}")))?;
             if !output.status.success() {
                 let text = String::from_utf8_lossy(&output.stderr);
-                return Err(Error::Internal(format!("error running ps: {}", text.trim())));
+                return Err(Error::Internal(format!("ps: {}", text.lines().next().unwrap_or_default())));
             }
             table(&String::from_utf8_lossy(&output.stdout), &pids)
         })

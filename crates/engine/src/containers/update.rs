@@ -8,7 +8,7 @@ use gantry_runtime::shim::protocol::Request;
 use super::config::Resources;
 use super::link::Pending;
 use super::task::{Message, Task};
-use super::{Containers, Error, Update, check, core, spec};
+use super::{Containers, Error, Update, check, core, cpusets, spec};
 use crate::database::LedgerError;
 
 impl Containers {
@@ -21,8 +21,10 @@ impl Containers {
         if name.is_empty() {
             return Err(Error::Invalid("Neither old nor new names may be empty".into()));
         }
+        self.core.index.find(container)?;
         if !crate::names::is_allowed(&name) {
-            return Err(super::create::invalid_name(&name));
+            let error = super::create::invalid_name(&format!("/{name}"));
+            return Err(Error::Invalid(format!("Error when allocating new name: {error}")));
         }
         self.ask(container, |answer| Message::Rename { name, answer }).await
     }
@@ -74,7 +76,17 @@ impl Task {
             record.host.restart = policy;
         }
         if let Some(resources) = &update.resources {
+            if resources.memory > record.host.resources.memory_swap
+                && record.host.resources.memory_swap > 0
+                && resources.memory_swap == 0
+            {
+                return Err(Error::Conflict(format!(
+                    "Cannot update container {}: Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+                    record.id
+                )));
+            }
             merge(&mut record.host.resources, resources);
+            cpusets::check(&record.host.resources, cpusets::Available::read)?;
             warnings = check::resources(&mut record.host.resources, self.core.host.cpus)?;
             if self.known.state.is_running() {
                 let limits = spec::linux_resources(&record.host.resources)?;

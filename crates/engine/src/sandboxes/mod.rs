@@ -31,7 +31,7 @@ use rusqlite::Transaction;
 use serde::{Deserialize, Serialize};
 
 use crate::containers::Record;
-use crate::containers::config::Port;
+use crate::containers::config::{EndpointRequest, Port};
 use crate::database::{Ledger, LedgerError};
 use crate::networks::Networks;
 
@@ -160,9 +160,10 @@ impl Sandboxes {
         if let (Some(bridge), "bridge") = (self.networks.bridge(), name) {
             let address = bridge.pool.lock().allocate().map_err(|error| Error::setup(&error))?;
             reserved.address = Some(address);
-            let mac = match record.config.mac_address.as_str() {
-                "" => MacAddress::for_ipv4(address),
-                given => given.parse().map_err(|error| Error::setup(&error))?,
+            let asked = self.asked(record, network, name).map_or("", |asked| asked.mac_address.as_str());
+            let mac = match [record.config.mac_address.as_str(), asked] {
+                ["", ""] => MacAddress::for_ipv4(address),
+                ["", given] | [given, _] => given.parse().map_err(|error| Error::setup(&error))?,
             };
             endpoint.address = Some(address);
             endpoint.prefix = bridge.gateway.prefix();
@@ -176,9 +177,41 @@ impl Sandboxes {
         Ok(reserved)
     }
 
+    /// What a client said of the endpoint; the stock CLI calls the default network `default`.
+    fn asked<'a>(&self, record: &'a Record, network: &NetworkId, name: &str) -> Option<&'a EndpointRequest> {
+        let default = |asked: &EndpointRequest| asked.network == "default" && name == "bridge";
+        record
+            .endpoints
+            .iter()
+            .find(|asked| asked.network == name || asked.network == network.as_str() || default(asked))
+    }
+
+    /// A fixed address needs a network whose subnet somebody chose, which none of the predefined has.
+    ///
+    /// # Errors
+    /// [`crate::containers::Error::Invalid`] in Docker's words.
+    pub(crate) fn check_addresses(&self, record: &Record) -> Result<(), crate::containers::Error> {
+        let Some((network, name)) = self.networks.of_mode(&record.host.network_mode) else { return Ok(()) };
+        let Some(address) = self.asked(record, network, name).and_then(|asked| asked.address) else {
+            return Ok(());
+        };
+        let mut text = format!(
+            "invalid config for network {name}: invalid endpoint settings:\n* user specified IP address is supported on user defined networks only"
+        );
+        match (self.networks.bridge(), name, address) {
+            (Some(bridge), "bridge", IpAddr::V4(address)) if bridge.gateway.contains(address) => {}
+            (_, "bridge", _) => text.push_str(&format!(
+                "\n* no configured subnet or ip-range contain the IP address {address}"
+            )),
+            _ => text.push_str(
+                "\n* user specified IP address is supported only when connecting to networks with user configured subnets",
+            ),
+        }
+        Err(crate::containers::Error::Invalid(text))
+    }
+
     fn endpoint(&self, record: &Record, network: &NetworkId, name: &str) -> Endpoint {
-        let asked =
-            record.endpoints.iter().find(|asked| asked.network == name || asked.network == network.as_str());
+        let asked = self.asked(record, network, name);
         Endpoint {
             network: network.clone(),
             id: String::new(),

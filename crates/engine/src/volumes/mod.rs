@@ -83,6 +83,11 @@ impl Volumes {
     pub(crate) fn create_now(&self, request: VolumeRequest) -> Result<(Arc<Volume>, bool), Error> {
         let anonymous = request.name.is_empty();
         let name = if anonymous { gantry_model::id::to_hex(&crate::random()) } else { request.name };
+        if name.len() < 2 {
+            return Err(Error::Invalid(format!(
+                "create {name}: volume name is too short, names should be at least two alphanumeric characters"
+            )));
+        }
         if !crate::names::is_allowed(&name) || name.len() > 255 {
             return Err(Error::Invalid(format!(
                 "create {name}: {name:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
@@ -90,7 +95,7 @@ impl Volumes {
         }
         if !matches!(request.driver.as_str(), "" | "local") {
             return Err(Error::Invalid(format!(
-                "error looking up volume plugin {0}: plugin \"{0}\" not found",
+                "create {name}: error looking up volume plugin {0}: plugin \"{0}\" not found",
                 request.driver
             )));
         }

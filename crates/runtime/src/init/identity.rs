@@ -67,6 +67,10 @@ pub(crate) fn resolve(
         Some(name) => by_files(files, name, groups, report)?,
         None => by_numbers(files, wanted, groups, report)?,
     };
+    // Docker has the primary group among the others as soon as there are others.
+    if !wanted.more_groups.is_empty() && !groups.contains(&found.gid) && groups.len() < groups.capacity() {
+        groups.insert(0, found.gid);
+    }
     for name in &wanted.more_groups {
         let gid = user::resolve_group(files.group, name)
             .map_err(|error| report.refused(Reason::User, 0, format_args!("{error}")))?;

@@ -329,7 +329,15 @@ fn rlimit_number(kind: PosixRlimitType) -> (u32, &'static str) {
 /// Kernel settings as (path below `/proc/sys`, value).
 pub(crate) fn sysctls(linux: Option<&Linux>) -> Result<Vec<(CString, CString)>, LaunchError> {
     let mut plans = Vec::new();
+    let has_network = linux.is_some_and(|linux| {
+        let mut namespaces = linux.namespaces().iter().flatten();
+        namespaces.any(|namespace| namespace.typ() == oci_spec::runtime::LinuxNamespaceType::Network)
+    });
     for (key, value) in linux.and_then(|linux| linux.sysctl().as_ref()).into_iter().flatten() {
+        if key.starts_with("net.") && !has_network {
+            // It would change the host.
+            return Err(invalid(format!("sysctl {key:?} not allowed in host network namespace")));
+        }
         // `net.ipv4.conf.eth0/1.x` writes a dot of a name as a slash, as sysctl(8) does.
         let swapped: String = key
             .chars()

@@ -26,7 +26,7 @@ pub(super) fn mounts(record: &Record, facts: &Facts<'_>) -> Result<Vec<Mount>, E
         .filter(|mount| !(dev_is_taken && mount.destination().starts_with("/dev")))
         .collect();
     for (name, path) in
-        [("hosts", "/etc/hosts"), ("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf")]
+        [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")]
     {
         if let (Some(directory), false) = (&facts.network_files, taken(Path::new(path))) {
             let write = if record.host.read_only { "ro" } else { "rw" };

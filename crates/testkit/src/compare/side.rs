@@ -1,0 +1,295 @@
+//! One of the two daemons, and a case run against it.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::case::{Act, Call, Case, Step};
+use crate::command::{Done, finish, in_path, wait};
+use crate::terminal::Terminal;
+
+/// The images that cases name, and what they are built from over BusyBox.
+const IMAGES: [(&str, &str); 2] = [
+    ("compare/web", "FROM compare/bb\nEXPOSE 80\nCMD [\"httpd\",\"-f\",\"-p\",\"80\",\"-h\",\"/www\"]\n"),
+    (
+        "compare/set",
+        "FROM compare/bb\nLABEL tier=web owner=\"a team\"\nENV ONE=1 TWO=\"two words\"\nEXPOSE 80/tcp 53/udp\n\
+         VOLUME /data\nWORKDIR /work\nUSER app\nSTOPSIGNAL SIGINT\nENTRYPOINT [\"echo\",\"entry\"]\nCMD [\"command\"]\n",
+    ),
+];
+
+/// The longest that one call may take; a call that hangs is ended, with code 124.
+const PATIENCE: &str = "60";
+
+/// A daemon under comparison.
+#[derive(Debug)]
+pub struct Side {
+    host: String,
+    program: PathBuf,
+    /// Where each case's directory is; of equal length on both sides.
+    directory: PathBuf,
+    /// The first of the ports that cases publish.
+    port: u16,
+    data_root: String,
+}
+
+/// What one compared call printed, with the side's own directory, ports and data root turned back
+/// into their variables.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// The exit code.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Side {
+    /// Sets up the images on a daemon; cases publish the first two free ports from one on.
+    ///
+    /// # Errors
+    /// What the machine lacks, or what the daemon refused.
+    pub fn new(host: &str, directory: &Path, ports_from: u16) -> Result<Self, String> {
+        let port = free_ports(ports_from).ok_or("no two free ports side by side")?;
+        let program = in_path("docker").ok_or("no stock docker CLI in PATH")?;
+        fs::create_dir_all(directory.join("config")).map_err(|error| error.to_string())?;
+        let mut side = Self {
+            host: host.to_owned(),
+            program,
+            directory: directory.to_owned(),
+            port,
+            data_root: String::new(),
+        };
+        let tar = crate::image::busybox_tar().ok_or("no busybox: apt-get install busybox-static")?;
+        let archive = directory.join("busybox.tar");
+        fs::write(&archive, tar).map_err(|error| error.to_string())?;
+        let archive = archive.to_string_lossy().into_owned();
+        side.ok(&["import", "-c", "CMD [\"sh\"]", &archive, "compare/bb"])?;
+        for (name, dockerfile) in IMAGES {
+            let context = directory.join(name);
+            fs::create_dir_all(&context).map_err(|error| error.to_string())?;
+            fs::write(context.join("Dockerfile"), dockerfile).map_err(|error| error.to_string())?;
+            side.ok(&["build", "-q", "-t", name, &context.to_string_lossy()])?;
+        }
+        side.data_root = side.ok(&["info", "-f", "{{.DockerRootDir}}"])?;
+        Ok(side)
+    }
+
+    /// The daemon's version.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn version(&self) -> Result<String, String> {
+        self.ok(&["version", "-f", "{{.Server.Version}}"])
+    }
+
+    fn command(&self, args: &[impl AsRef<str>]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(args.iter().map(AsRef::as_ref));
+        self.within(&mut command);
+        command
+    }
+
+    /// The same, ended after a minute.
+    fn patient(&self, args: &[impl AsRef<str>]) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["-k", "5", PATIENCE]).arg(&self.program).args(args.iter().map(AsRef::as_ref));
+        self.within(&mut command);
+        command
+    }
+
+    fn within(&self, command: &mut Command) {
+        command
+            .env("DOCKER_HOST", &self.host)
+            .env("DOCKER_CONFIG", self.directory.join("config"))
+            .env("DOCKER_CLI_HINTS", "false")
+            .env("DOCKER_BUILDKIT", "0");
+    }
+
+    fn ok(&self, args: &[&str]) -> Result<String, String> {
+        let done = finish(self.patient(args).stdin(Stdio::null()));
+        if done.code == 0 { Ok(done.stdout.trim_end().to_owned()) } else { Err(format!("{args:?}: {done:?}")) }
+    }
+
+    /// Runs a case and removes what it made.
+    ///
+    /// # Errors
+    /// A preparation failed; what is compared has no errors, only output.
+    pub fn run(&self, case: &Case) -> Result<Vec<Observed>, String> {
+        let directory = self.directory.join(&case.name);
+        fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
+        let ran = self.steps(case, &directory);
+        let cleared = self.clear(case);
+        let _ = fs::remove_dir_all(&directory);
+        let observed = ran?;
+        cleared?;
+        Ok(observed)
+    }
+
+    fn steps(&self, case: &Case, directory: &Path) -> Result<Vec<Observed>, String> {
+        let fill = |text: &str| self.fill(text, case, directory);
+        let mut all = Vec::new();
+        for step in &case.steps {
+            match step {
+                Step::File(name, text) => {
+                    let path = directory.join(name);
+                    let parent = path.parent().unwrap_or(directory);
+                    fs::create_dir_all(parent).map_err(|error| error.to_string())?;
+                    fs::write(path, fill(text)).map_err(|error| error.to_string())?;
+                }
+                Step::Prepare(args) => {
+                    let args: Vec<String> = args.iter().map(|arg| fill(arg)).collect();
+                    self.ok(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
+                }
+                Step::Until(want, args) => {
+                    let args: Vec<String> = args.iter().map(|arg| fill(arg)).collect();
+                    self.until(&fill(want), &args)?;
+                }
+                Step::Call(call) => {
+                    let args: Vec<String> = call.args.iter().map(|arg| fill(arg)).collect();
+                    let done = match &call.terminal {
+                        Some(acts) => self.on_terminal(&args, acts)?,
+                        None => self.piped(&args, call, &fill),
+                    };
+                    all.push(Observed {
+                        code: done.code,
+                        stdout: self.unfill(&done.stdout, directory),
+                        stderr: self.unfill(&done.stderr, directory),
+                    });
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn piped(&self, args: &[String], call: &Call, fill: &impl Fn(&str) -> String) -> Done {
+        let mut command = self.patient(args);
+        let Some(input) = &call.input else { return finish(command.stdin(Stdio::null())) };
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("timeout is part of every system");
+        let mut stdin = child.stdin.take().expect("input was asked for as a pipe");
+        let input = fill(input);
+        let writer = std::thread::spawn(move || {
+            // A program may end before it has read everything.
+            let _ = stdin.write_all(input.as_bytes());
+        });
+        let done = wait(child);
+        let _ = writer.join();
+        done
+    }
+
+    fn on_terminal(&self, args: &[String], acts: &[Act]) -> Result<Done, String> {
+        let mut terminal = Terminal::start(&self.command(args)).ok_or("no setsid")?;
+        let mut stdout = String::new();
+        for act in acts {
+            match act {
+                Act::Type(keys) => terminal.send(keys),
+                Act::Await(text) => match terminal.reads(text) {
+                    Some(seen) => stdout.push_str(&seen),
+                    None => break,
+                },
+            }
+        }
+        let (code, rest) = terminal.finish();
+        stdout.push_str(&rest);
+        Ok(Done { code, stdout, stderr: String::new() })
+    }
+
+    fn until(&self, want: &str, args: &[String]) -> Result<(), String> {
+        let begun = Instant::now();
+        loop {
+            let done = finish(self.patient(args).stdin(Stdio::null()));
+            if done.stdout.trim() == want {
+                return Ok(());
+            }
+            if begun.elapsed() > Duration::from_secs(20) {
+                return Err(format!("{args:?} does not come to {want:?}: {done:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Replaces the variables of a case.
+    fn fill(&self, text: &str, case: &Case, directory: &Path) -> String {
+        let directory = directory.to_string_lossy();
+        let (port, next) = (self.port.to_string(), (self.port + 1).to_string());
+        let name = format!("cmp-{}", case.name);
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('@') {
+            out.push_str(before);
+            let end = after.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(after.len());
+            match &after[..end] {
+                "c" => out.push_str(&name),
+                "bb" => out.push_str("compare/bb"),
+                "web" => out.push_str("compare/web"),
+                "set" => out.push_str("compare/set"),
+                "dir" => out.push_str(&directory),
+                "port" => out.push_str(&port),
+                "port2" => out.push_str(&next),
+                "root" => out.push_str(&self.data_root),
+                other => {
+                    out.push('@');
+                    out.push_str(other);
+                }
+            }
+            rest = &after[end..];
+        }
+        out.push_str(rest);
+        out
+    }
+
+    fn unfill(&self, text: &str, directory: &Path) -> String {
+        text.replace(&*directory.to_string_lossy(), "@dir")
+            .replace(&self.data_root, "@root")
+            .replace(&self.port.to_string(), "@port")
+            .replace(&(self.port + 1).to_string(), "@port2")
+    }
+
+    /// Removes what a case made: what is called as it is. A container that goes by itself may be on its
+    /// way while it is removed, so this goes on until none is left.
+    fn clear(&self, case: &Case) -> Result<(), String> {
+        let name = format!("cmp-{}", case.name);
+        // A case whose name begins with this one's is not under way meanwhile.
+        let begins = format!("name={name}");
+        let tags = format!("reference={name}*");
+        for (list, remove) in [
+            (&["ps", "-aq", "--filter", begins.as_str()][..], &["rm", "-fv"][..]),
+            (&["volume", "ls", "-q", "--filter", begins.as_str()], &["volume", "rm", "-f"]),
+            (&["images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", &tags], &["rmi", "-f"]),
+        ] {
+            let begun = Instant::now();
+            loop {
+                let found = self.ok(list)?;
+                if found.is_empty() {
+                    break;
+                }
+                let mut args = remove.to_vec();
+                args.extend(found.split_whitespace());
+                let removed = self.ok(&args);
+                if begun.elapsed() > Duration::from_secs(20) {
+                    removed?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the images.
+    pub fn leave(&self) {
+        for name in ["compare/set", "compare/web", "compare/bb"] {
+            let _ = self.ok(&["rmi", "-f", name]);
+        }
+    }
+}
+
+/// The first two ports side by side from one on that nobody holds.
+fn free_ports(from: u16) -> Option<u16> {
+    let free = |port: u16| {
+        std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() && std::net::UdpSocket::bind(("0.0.0.0", port)).is_ok()
+    };
+    (from..from + 1000).step_by(2).find(|&port| free(port) && free(port + 1))
+}

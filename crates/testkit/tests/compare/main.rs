@@ -1,0 +1,175 @@
+//! The comparison with a real dockerd (`cargo xtask e2e --compare`), and what makes it one: that
+//! every byte counts which no mask names.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use gantry_testkit::compare::{self, Case, Difference, Known, Observed, Side, case, difference};
+use gantry_testkit::{Daemon, skip};
+
+fn cases() -> Vec<Case> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
+    let mut files: Vec<_> = fs::read_dir(directory)
+        .expect("the cases are in the checkout")
+        .map(|entry| entry.expect("a directory can be read").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "cases"))
+        .collect();
+    files.sort();
+    files
+        .iter()
+        .flat_map(|file| {
+            let text = fs::read_to_string(file).expect("a case file can be read");
+            case::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+        })
+        .collect()
+}
+
+fn known() -> Vec<Known> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases/differences.txt");
+    let text = fs::read_to_string(&file).expect("the list is in the checkout");
+    difference::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+#[test]
+fn cases_and_the_list_of_differences_are_well_formed() {
+    let cases = cases();
+    let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(names.len(), cases.len(), "two cases have one name");
+    for case in &cases {
+        assert!(case.steps.iter().any(|step| step.call().is_some()), "{} compares nothing", case.name);
+    }
+    for known in known() {
+        let Difference { case: name, call, .. } = &known.difference;
+        let case = cases.iter().find(|case| case.name == *name);
+        let case = case.unwrap_or_else(|| panic!("a difference names the case {name}, which does not exist"));
+        let has = case.steps.iter().filter_map(case::Step::call).any(|have| have.text == *call);
+        assert!(has, "a difference names a call that case {name} does not have: {call}");
+    }
+}
+
+/// Changes each byte of what a side printed, one after the other: a byte that no mask covers must
+/// be a difference, in the output, the error output and the exit code.
+#[test]
+fn a_change_of_any_byte_that_no_mask_names_is_a_difference() {
+    let text = "case a\n$ ps\n  mask id12 age\n  mask stderr id\n";
+    let case = &case::parse(text).expect("a case")[0];
+    let id = "0123456789abcdef".repeat(4);
+    let stdout = "CONTAINER ID   STATUS\n0123456789ab   Up 2 seconds (healthy)   0.0.0.0:80->80/tcp\n";
+    let base = Observed { code: 1, stdout: stdout.to_owned(), stderr: format!("no such container: {id}\n") };
+    let masked_out = [stdout.find("0123").map(|at| at..at + 12), stdout.find("2 sec").map(|at| at..at + 9)];
+    let masked_err = base.stderr.find(&id).map(|at| at..at + 64);
+    assert!(compare::compare(case, &[base.clone()], &[base.clone()]).is_empty());
+    let changed = |text: &str, at: usize| {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes[at] = if bytes[at] == b'~' { b'!' } else { b'~' };
+        String::from_utf8(bytes).expect("the text is ASCII")
+    };
+    let mut compared = 0;
+    for at in 0..stdout.len() {
+        let other = Observed { stdout: changed(stdout, at), ..base.clone() };
+        // A byte within what is masked changes its shape, so it differs as well.
+        assert!(!compare::compare(case, &[base.clone()], &[other]).is_empty(), "byte {at} of stdout");
+        compared += 1;
+    }
+    for at in 0..base.stderr.len() {
+        let other = Observed { stderr: changed(&base.stderr, at), ..base.clone() };
+        assert!(!compare::compare(case, &[base.clone()], &[other]).is_empty(), "byte {at} of stderr");
+        compared += 1;
+    }
+    assert_eq!(compared, stdout.len() + base.stderr.len());
+    // What a mask names may have another value of its shape, and only that.
+    let [Some(short), Some(age)] = masked_out else { panic!("the text has both") };
+    let mut other = stdout.to_owned();
+    other.replace_range(age, "3 minutes");
+    other.replace_range(short, "ba9876543210");
+    let mut stderr = base.stderr.clone();
+    stderr.replace_range(masked_err.expect("the text has it"), &("ba9876543210".to_owned() + &"0".repeat(52)));
+    let other = Observed { code: 1, stdout: other, stderr };
+    assert!(compare::compare(case, &[base.clone()], &[other.clone()]).is_empty());
+    // The id on standard error is another container's than the one in the list.
+    let wrong = Observed { stderr: format!("no such container: {}\n", "f".repeat(64)), ..other.clone() };
+    assert!(!compare::compare(case, &[base.clone()], &[wrong]).is_empty());
+    assert!(!compare::compare(case, &[base], &[Observed { code: 0, ..other }]).is_empty());
+}
+
+#[test]
+#[ignore = "needs a dockerd: cargo xtask e2e --compare"]
+fn compare_with_a_dockerd() {
+    let Some(socket) = std::env::var_os("GANTRY_COMPARE_SOCKET") else {
+        skip("GANTRY_COMPARE_SOCKET does not name a dockerd's socket");
+        return;
+    };
+    let filter = std::env::var("GANTRY_COMPARE_CASE").unwrap_or_default();
+    let Some(daemon) = Daemon::start(&[]) else { return };
+    let work = tempfile::Builder::new().prefix("gantry-compare-").tempdir_in("/tmp").expect("/tmp is writable");
+    let host = format!("unix://{}", socket.to_string_lossy());
+    let peer = Side::new(&host, &work.path().join("peer"), 21_000).expect("the peer can be set up");
+    let ours = Side::new(&daemon.host(), &work.path().join("ours"), 25_000).expect("ours can be set up");
+    let version = peer.version().expect("the peer answers");
+    println!("Gantry beside Docker {version}");
+    let mut known: Vec<Known> =
+        known().into_iter().filter(|known| version.starts_with(known.peer.as_str())).collect();
+    let (mut compared, mut equal, mut with_known, mut new) = (0, 0, 0, 0);
+    let mut stale = 0;
+    for case in cases().iter().filter(|case| case.name.contains(&filter)) {
+        compared += 1;
+        let (theirs, mine) = std::thread::scope(|scope| {
+            let theirs = scope.spawn(|| peer.run(case));
+            let mine = ours.run(case);
+            (theirs.join().expect("a side does not panic"), mine)
+        });
+        let (theirs, mine) = match (theirs, mine) {
+            (Ok(theirs), Ok(mine)) => (theirs, mine),
+            (theirs, mine) => {
+                for (side, failed) in [("the peer", theirs.err()), ("ours", mine.err())] {
+                    if let Some(error) = failed {
+                        println!("case {} cannot be prepared on {side}: {error}\n", case.name);
+                    }
+                }
+                new += 1;
+                continue;
+            }
+        };
+        let mut unlisted = idle_masks(case, &theirs);
+        let differences = compare::compare(case, &theirs, &mine);
+        let here = |known: &Known| known.difference.case == case.name;
+        for difference in &differences {
+            match known.iter().position(|known| known.difference == *difference) {
+                Some(at) => drop(known.remove(at)),
+                None => unlisted.push(difference.to_string()),
+            }
+        }
+        for gone in known.iter().filter(|known| here(known)) {
+            unlisted.push(format!("listed, and no longer so:\n{}", gone.difference));
+            stale += 1;
+        }
+        known.retain(|known| !here(known));
+        match (differences.is_empty(), unlisted.is_empty()) {
+            (true, true) => equal += 1,
+            (false, true) => with_known += 1,
+            (_, false) => {
+                new += 1;
+                unlisted.iter().for_each(|text| println!("{text}"));
+            }
+        }
+    }
+    peer.leave();
+    println!("compared {compared} cases: {equal} equal, {with_known} known differences, {new} new");
+    assert!(new == 0, "{new} cases differ in what the list does not have ({stale} entries of it are stale)");
+}
+
+/// Masks that mask nothing on the peer: they would hide what they were not meant for.
+fn idle_masks(case: &Case, peer: &[Observed]) -> Vec<String> {
+    let calls = case.steps.iter().filter_map(case::Step::call);
+    calls
+        .zip(compare::show(case, peer))
+        .flat_map(|(call, shown)| {
+            shown
+                .idle_masks
+                .into_iter()
+                .map(|mask| format!("case {}\n$ {}\n`{mask}` masks nothing on the peer\n", case.name, call.text))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
