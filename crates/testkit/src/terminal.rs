@@ -98,7 +98,9 @@ impl Terminal {
             match self.output.recv_timeout(Duration::from_millis(20)) {
                 Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
                 // The last holder of the other side is gone; the command's end is at most a moment away.
-                Err(_) => code = self.child.try_wait().ok().flatten().map(|status| status.code().unwrap_or(-1)),
+                Err(_) => {
+                    code = self.child.try_wait().ok().flatten().map(|status| status.code().unwrap_or(-1))
+                }
             }
         }
         if code.is_none() {

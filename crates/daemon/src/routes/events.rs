@@ -39,8 +39,8 @@ async fn events(app: Arc<App>, request: Request) -> Answer {
     {
         return Err(Refusal::invalid(format!(
             "`since` time ({}) cannot be after `until` time ({})",
-            since.secs(),
-            until.secs()
+            request.query.get("since"),
+            request.query.get("until")
         )));
     }
     let mut subscription =

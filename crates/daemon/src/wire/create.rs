@@ -169,6 +169,10 @@ fn host_config_of(wire: &wire::HostConfig) -> Result<HostConfig, Refusal> {
     if wire.auto_remove && !matches!(wire.restart_policy.name.as_str(), "" | "no") {
         return Err(Refusal::invalid("can't create 'AutoRemove' container with restart policy"));
     }
+    if wire.storage_opt.as_ref().is_some_and(|options| !options.is_empty()) {
+        let text = "--storage-opt is supported only for overlay over xfs with 'pquota' mount option";
+        return Err(Refusal::invalid(text));
+    }
     if !matches!(wire.isolation.to_ascii_lowercase().as_str(), "" | "default") {
         let asked = &wire.isolation;
         return Err(Refusal::invalid(format!("invalid isolation ({asked}): linux only supports 'default'")));
@@ -296,6 +300,7 @@ fn mount(wire: &wire::Mount) -> Result<MountRequest, Refusal> {
         create_source: bind.create_mountpoint,
         no_copy: volume.no_copy,
         labels: volume.labels.unwrap_or_default(),
+        driver: driver.name,
         driver_options: driver.options.unwrap_or_default(),
         tmpfs_size_bytes: u64::try_from(tmpfs.size_bytes).map_err(|_| {
             Refusal::invalid("invalid mount config for type \"tmpfs\": size cannot be negative")
@@ -374,6 +379,18 @@ mod tests {
             (
                 r#"{"Image":"a","HostConfig":{"RestartPolicy":{"Name":"sometimes"}}}"#,
                 "invalid restart policy: unknown policy 'sometimes'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
+            ),
+            (
+                r#"{"Image":"a","HostConfig":{"StorageOpt":{"size":"1g"}}}"#,
+                "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+            ),
+            (
+                r#"{"Image":"a","HostConfig":{"Isolation":"hyperv"}}"#,
+                "invalid isolation (hyperv): linux only supports 'default'",
+            ),
+            (
+                r#"{"Image":"a","HostConfig":{"Mounts":[{"Type":"nonsense","Target":"/a"}]}}"#,
+                "invalid mount config for type \"nonsense\": mount type unknown",
             ),
             (r#"{"Image":"a","HostConfig":{"ShmSize":-1}}"#, "SHM size can not be less than 0"),
             (r#"{"Image":"a","ExposedPorts":{"x":{}}}"#, "invalid port specification: \"x\""),

@@ -104,7 +104,9 @@ pub(super) fn resources(resources: &mut Resources, cpus: usize) -> Result<Vec<St
         return invalid(&format!("invalid CPU shares ({shares}): value must be a positive integer"));
     }
     if resources.cpu_period != 0 && !(1000..=1_000_000).contains(&resources.cpu_period) {
-        return invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
+        return invalid(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        );
     }
     if (1..1000).contains(&resources.cpu_quota) {
         return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)");
@@ -159,7 +161,8 @@ fn log_options(log: &LogConfig) -> Result<(), Error> {
         "local" => ("local log driver", &["max-file", "max-size", "compress"][..]),
         _ => return Ok(()),
     };
-    match log.options.keys().find(|key| !known.contains(&key.as_str()) && !EVERYWHERE.contains(&key.as_str())) {
+    match log.options.keys().find(|key| !known.contains(&key.as_str()) && !EVERYWHERE.contains(&key.as_str()))
+    {
         None => Ok(()),
         Some(key) => Err(Error::Invalid(format!("unknown log opt '{key}' for {name}"))),
     }

@@ -229,6 +229,9 @@ pub struct MountRequest {
     /// Labels and driver options of a new volume.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// The driver of a new volume; empty is `local`.
+    #[serde(default)]
+    pub driver: String,
     /// Driver options of a new volume.
     #[serde(default)]
     pub driver_options: BTreeMap<String, String>,

@@ -65,13 +65,17 @@ fn create(core: &Core, request: CreateRequest) -> Result<(Record, Vec<String>), 
     })?;
     check_platform(&request.platform, &request.config.image, &image)?;
     let mut host = request.host;
-    if host.network_mode.starts_with("container:") && !request.config.exposed_ports.is_empty() {
+    let publishes = host.publish_all || !host.port_bindings.is_empty();
+    let exposes = !publishes && !request.config.exposed_ports.is_empty();
+    if host.network_mode.starts_with("container:") && exposes {
         let text = "conflicting options: port exposing and the container type network mode";
         return Err(Error::Invalid(text.into()));
     }
     let config = merge::merge(request.config, &image.config.config)?;
     if host.log.driver.is_empty() {
-        host.log = core.host.settings.defaults.log.clone();
+        // Options may come without a driver: they are the default driver's, over the daemon's own.
+        let given = std::mem::replace(&mut host.log, core.host.settings.defaults.log.clone());
+        host.log.options.extend(given.options);
     }
     let mut warnings = check::check(&config, &mut host, core.host.cpus)?;
     cpusets::check(&host.resources, cpusets::Available::read)?;

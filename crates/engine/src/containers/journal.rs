@@ -178,6 +178,19 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn codes_of_execs_are_read_from_texts() {
+        for (code, text, want) in [
+            (127, "x", 127),
+            (126, "no such file or directory", 126),
+            (125, "chdir to cwd (\"/x\") set in config.json failed: no such file or directory", 127),
+            (125, "open /x: permission denied", 126),
+            (125, "Cwd must be an absolute path", 128),
+        ] {
+            assert_eq!(exec_exit_code(code, text), want, "{text}");
+        }
+    }
+
     fn at(seconds: i64, event: Event) -> Record {
         Record { boot_id: "b".into(), generation: 1, seq: 1, time: Timestamp::from_secs(seconds), event }
     }

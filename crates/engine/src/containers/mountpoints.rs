@@ -102,15 +102,18 @@ fn point(kind: MountKind, destination: &str) -> MountPoint {
 }
 
 fn destination_of(path: &str, whole: &str) -> Result<String, Error> {
-    let invalid = |why: &str| Error::Invalid(format!("invalid volume specification: '{whole}': {why}"));
+    let kind = if whole.starts_with('/') && whole != path { "bind" } else { "volume" };
+    let invalid = |why: &str| {
+        Error::Invalid(format!(
+            "invalid volume specification: '{whole}': invalid mount config for type \"{kind}\": {why}"
+        ))
+    };
     if !path.starts_with('/') {
-        return Err(invalid(&format!(
-            "invalid mount config for type \"volume\": invalid mount path: '{path}' mount path must be absolute"
-        )));
+        return Err(invalid(&format!("invalid mount path: '{path}' mount path must be absolute")));
     }
     let clean = clean_path(path);
     if clean == "/" {
-        return Err(invalid("invalid mount config for type \"volume\": destination can't be '/'"));
+        return Err(invalid("invalid specification: destination can't be '/'"));
     }
     Ok(clean)
 }
@@ -118,9 +121,32 @@ fn destination_of(path: &str, whole: &str) -> Result<String, Error> {
 /// The destination of `--tmpfs`, whose options are checked as Docker does: by name, and whether there is a value.
 fn tmpfs_destination(path: &str, options: &str) -> Result<String, Error> {
     const FLAGS: [&str; 26] = [
-        "defaults", "ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "dirsync",
-        "remount", "mand", "nomand", "atime", "noatime", "diratime", "nodiratime", "bind", "rbind", "relatime",
-        "norelatime", "strictatime", "nostrictatime", "private",
+        "defaults",
+        "ro",
+        "rw",
+        "suid",
+        "nosuid",
+        "dev",
+        "nodev",
+        "exec",
+        "noexec",
+        "sync",
+        "async",
+        "dirsync",
+        "remount",
+        "mand",
+        "nomand",
+        "atime",
+        "noatime",
+        "diratime",
+        "nodiratime",
+        "bind",
+        "rbind",
+        "relatime",
+        "norelatime",
+        "strictatime",
+        "nostrictatime",
+        "private",
     ];
     const VALUES: [&str; 7] = ["mode", "uid", "gid", "nr_inodes", "nr_blocks", "size", "mpol"];
     if !path.starts_with('/') {
@@ -130,7 +156,9 @@ fn tmpfs_destination(path: &str, options: &str) -> Result<String, Error> {
         let known = match option.split_once('=') {
             Some((name, _)) => VALUES.contains(&name),
             None => {
-                FLAGS.contains(&option) || is_propagation(option) || matches!(option, "unbindable" | "runbindable")
+                FLAGS.contains(&option)
+                    || is_propagation(option)
+                    || matches!(option, "unbindable" | "runbindable")
             }
         };
         if !known {
@@ -146,8 +174,9 @@ fn of_bind(text: &str) -> Result<Planned, Error> {
     let parts: Vec<&str> = text.split(':').collect();
     let (source, destination, mode) = match *parts.as_slice() {
         [destination] => ("", destination, ""),
-        [source, second] if second.starts_with('/') => (source, second, ""),
-        [destination, mode] if is_mode(mode) => ("", destination, mode),
+        // A volume without a source has no mode.
+        [_, mode] if is_mode(mode) => return Err(invalid()),
+        [source, destination] => (source, destination, ""),
         [source, destination, mode] => (source, destination, mode),
         _ => return Err(invalid()),
     };
@@ -159,11 +188,6 @@ fn of_bind(text: &str) -> Result<Planned, Error> {
         });
     }
     let is_path = source.starts_with('/');
-    if is_path && !destination.starts_with('/') {
-        return Err(Error::Invalid(format!(
-            "invalid volume specification: '{text}': invalid mount config for type \"bind\": invalid mount path: '{destination}' mount path must be absolute"
-        )));
-    }
     let destination = destination_of(destination, text)?;
     let mut point = point(if is_path { MountKind::Bind } else { MountKind::Volume }, &destination);
     point.mode = mode.into();
@@ -183,10 +207,19 @@ fn is_propagation(word: &str) -> bool {
     matches!(word, "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave")
 }
 
+/// At most one word of each sort, as Docker has it.
 fn is_mode(mode: &str) -> bool {
+    let mut seen = std::collections::BTreeSet::new();
     mode.split(',').all(|word| {
-        is_propagation(word)
-            || matches!(word, "ro" | "rw" | "z" | "Z" | "nocopy" | "consistent" | "cached" | "delegated")
+        let sort = match word {
+            "ro" | "rw" => "access",
+            "z" | "Z" => "label",
+            "nocopy" => "copy",
+            "consistent" | "cached" | "delegated" => "consistency",
+            _ if is_propagation(word) => "propagation",
+            _ => return false,
+        };
+        seen.insert(sort)
     })
 }
 
@@ -230,7 +263,7 @@ fn of_mount(request: &MountRequest) -> Result<Planned, Error> {
             planned.copies = !request.no_copy;
             planned.volume = Some(VolumeRequest {
                 name: request.source.clone(),
-                driver: String::new(),
+                driver: request.driver.clone(),
                 labels: request.labels.clone(),
                 options: request.driver_options.clone(),
             });
@@ -283,10 +316,28 @@ mod tests {
         check("/a:/b:rshared", Ok(("", "/a", "/b", true)));
         check("/a:/b:fast", Err(()));
         check("/a:b", Err(()));
+        check("/a:/b:ro,rw", Err(()));
+        check("/a:/b:ro,z,rslave,cached", Ok(("", "/a", "/b", false)));
         check("/a:/", Err(()));
         check("a:b:c:d", Err(()));
         check("/a::ro", Err(()));
+        check("/a:ro", Err(()));
         check("", Err(()));
+    }
+
+    #[test]
+    fn options_of_a_tmpfs_are_those_that_docker_knows() {
+        for (path, options, want) in [
+            ("/t", "", None),
+            ("/t", "size=1m,mode=700,ro,noexec", None),
+            ("/t", "nonsense", Some("invalid tmpfs option \"nonsense\"")),
+            ("/t", "size", Some("invalid tmpfs option \"size\"")),
+            ("/t", "ro=1", Some("invalid tmpfs option \"ro=1\"")),
+            ("t", "", Some("invalid mount path: 't' mount path must be absolute")),
+        ] {
+            let got = tmpfs_destination(path, options).err().map(|error| error.to_string());
+            assert_eq!(got.as_deref(), want, "{path} {options}");
+        }
     }
 
     #[test]

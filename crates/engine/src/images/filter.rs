@@ -40,7 +40,7 @@ impl<'a> Narrowed<'a> {
             None => None,
             Some("true" | "1") => Some(true),
             Some("false" | "0") => Some(false),
-            Some(other) => return Err(bad("dangling", other)),
+            Some(_) => return Err(bad("dangling", &format!("[{}]", filters.get("dangling").join(" ")))),
         };
         let until = match filters.get("until").first() {
             None => None,

@@ -83,6 +83,12 @@ impl Volumes {
     pub(crate) fn create_now(&self, request: VolumeRequest) -> Result<(Arc<Volume>, bool), Error> {
         let anonymous = request.name.is_empty();
         let name = if anonymous { gantry_model::id::to_hex(&crate::random()) } else { request.name };
+        if !matches!(request.driver.as_str(), "" | "local") {
+            return Err(Error::Invalid(format!(
+                "create {name}: error looking up volume plugin {0}: plugin \"{0}\" not found",
+                request.driver
+            )));
+        }
         if name.len() < 2 {
             return Err(Error::Invalid(format!(
                 "create {name}: volume name is too short, names should be at least two alphanumeric characters"
@@ -91,12 +97,6 @@ impl Volumes {
         if !crate::names::is_allowed(&name) || name.len() > 255 {
             return Err(Error::Invalid(format!(
                 "create {name}: {name:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
-            )));
-        }
-        if !matches!(request.driver.as_str(), "" | "local") {
-            return Err(Error::Invalid(format!(
-                "create {name}: error looking up volume plugin {0}: plugin \"{0}\" not found",
-                request.driver
             )));
         }
         if let Some(option) = request.options.keys().next() {

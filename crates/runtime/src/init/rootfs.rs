@@ -16,6 +16,7 @@ use rustix::mount::{
     fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
+use crate::Reason;
 use crate::init::cgroup_mount::{self, CgroupMounts};
 use crate::init::mount_plan::{MountPlan, What};
 use crate::init::plan::{RootPlan, RootSource};
@@ -204,6 +205,16 @@ pub(crate) fn mount_all(
                 What::Bind { source, .. } | What::Filesystem { source, .. } => source.as_c_str(),
                 What::Cgroup => c"cgroup",
             };
+            if error == Errno::NOTDIR && matches!(mount.what, What::Bind { .. }) {
+                return report.refused(
+                    Reason::Setup,
+                    0,
+                    format_args!(
+                        "error mounting {shown:?} to rootfs at \"/{}\": not a directory: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type",
+                        Shown(&mount.destination)
+                    ),
+                );
+            }
             report.failed(
                 error,
                 format_args!("error mounting {shown:?} to rootfs at \"/{}\"", Shown(&mount.destination)),
@@ -227,6 +238,13 @@ fn bind(root: BorrowedFd<'_>, plan: &MountPlan, source: BorrowedFd<'_>, report: 
         Err(error) => return Ok(Err(error)),
     };
     outside_proc(target.as_fd(), plan, report)?;
+    match rustix::fs::fstat(&target) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() != directory => {
+            return Ok(Err(Errno::NOTDIR));
+        }
+        Ok(_) => {}
+        Err(error) => return Ok(Err(error)),
+    }
     let make = || {
         if plan.single != Attributes::default() {
             set_attributes(source, c"", Reach::Single, plan.single).map_err(Errno::from_raw_os_error)?;

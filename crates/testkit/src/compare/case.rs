@@ -34,8 +34,8 @@
 //! Names are the same on both sides: `@c` is a name that is the case's own (containers, volumes and
 //! images whose names begin with it are removed afterwards), `@bb` the BusyBox image, `@web` an image
 //! with a port, `@set` one with every setting, `@dir` the case's directory, `@port` a free port and
-//! `@port2` the next. What stands for `@dir`, `@port` and the daemon's data root (`@root`) in output
-//! is turned back.
+//! `@port2` the next. What stands for `@dir`, `@port`, the daemon's data root (`@root`) and its
+//! bridge (`@bridge`) in output is turned back.
 
 use super::mask::{Kind, Mask};
 use super::words;

@@ -171,7 +171,10 @@ mod tests {
         };
         let text = format!("peer 28.\n{difference}why Because.\n");
         let known = parse(&text).expect("well-formed");
-        assert_eq!(known, [Known { peer: "28.".into(), difference: difference.clone(), why: "Because.".into() }]);
+        assert_eq!(
+            known,
+            [Known { peer: "28.".into(), difference: difference.clone(), why: "Because.".into() }]
+        );
         assert!(parse(&difference.to_string()).is_err(), "a reason is asked for");
     }
 }

@@ -48,11 +48,13 @@ pub enum Kind {
     Name,
     /// Two or more blanks, as they fill up columns whose widths follow what is masked.
     Columns,
+    /// An absolute path.
+    Path,
     /// A version: numbers and dots, with what follows up to a blank or quote.
     Version,
 }
 
-const KINDS: [(&str, Kind); 14] = [
+const KINDS: [(&str, Kind); 15] = [
     ("id", Kind::Id),
     ("id12", Kind::Id12),
     ("time", Kind::Time),
@@ -66,6 +68,7 @@ const KINDS: [(&str, Kind); 14] = [
     ("size", Kind::Size),
     ("name", Kind::Name),
     ("columns", Kind::Columns),
+    ("path", Kind::Path),
     ("version", Kind::Version),
 ];
 
@@ -149,6 +152,10 @@ impl Kind {
                 (first > 2 && second > 2).then_some(first + 1 + second)
             }
             Self::Columns => Some(run(text, |b| b == b' ')).filter(|&length| length > 1),
+            Self::Path => {
+                let path = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
+                Some(run(text, path)).filter(|&length| length > 1 && text.starts_with('/'))
+            }
             Self::Version => {
                 let digits = run(text, |b| b.is_ascii_digit());
                 let dotted = text[digits..].starts_with('.') && digits > 0;
@@ -270,9 +277,9 @@ fn age(text: &str) -> Option<usize> {
         }
     }
     let digits = run(text, |b| b.is_ascii_digit());
-    let unit = ["second", "minute", "hour", "day", "week", "month", "year"]
-        .into_iter()
-        .find(|unit| text.get(digits..).and_then(|rest| rest.strip_prefix(' ')).is_some_and(|rest| rest.starts_with(unit)))?;
+    let unit = ["second", "minute", "hour", "day", "week", "month", "year"].into_iter().find(|unit| {
+        text.get(digits..).and_then(|rest| rest.strip_prefix(' ')).is_some_and(|rest| rest.starts_with(unit))
+    })?;
     let end = digits + 1 + unit.len();
     (digits > 0).then_some(end + usize::from(text[end..].starts_with('s')))
 }
@@ -293,18 +300,35 @@ mod tests {
         let id = "0123456789abcdef".repeat(4);
         for (kind, text, want) in [
             ("id", format!("sha256:{id} {id}0 x{id}"), format!("sha256:<id 1> {id}0 x{id}")),
-            ("id12", "0123456789ab 0123456789abc 0123456789ab".to_owned(), "<id12 1> 0123456789abc <id12 1>".to_owned()),
-            ("time", "a 2026-11-21T14:30:34.914133663Z 0001-01-01T00:00:00Z 2026-11-21T14:30:34+01:00".to_owned(), "a <time> 0001-01-01T00:00:00Z <time>".to_owned()),
+            (
+                "id12",
+                "0123456789ab 0123456789abc 0123456789ab".to_owned(),
+                "<id12 1> 0123456789abc <id12 1>".to_owned(),
+            ),
+            (
+                "time",
+                "a 2026-11-21T14:30:34.914133663Z 0001-01-01T00:00:00Z 2026-11-21T14:30:34+01:00".to_owned(),
+                "a <time> 0001-01-01T00:00:00Z <time>".to_owned(),
+            ),
             ("clock", "2026-11-21 14:30:34 +0000 UTC".to_owned(), "<clock>".to_owned()),
             ("epoch", "1763735434 1763735434.123456 17".to_owned(), "<epoch> <epoch> 17".to_owned()),
-            ("age", "Up 2 seconds, Exited (0) About a minute ago, Less than a second ago, 1 hour".to_owned(), "Up <age>, Exited (0) <age> ago, <age> ago, <age>".to_owned()),
-            ("ip", "172.17.0.2/16 0.0.0.0:80 127.0.0.1 1.2.3".to_owned(), "<ip>/16 0.0.0.0:80 127.0.0.1 1.2.3".to_owned()),
+            (
+                "age",
+                "Up 2 seconds, Exited (0) About a minute ago, Less than a second ago, 1 hour".to_owned(),
+                "Up <age>, Exited (0) <age> ago, <age> ago, <age>".to_owned(),
+            ),
+            (
+                "ip",
+                "172.17.0.2/16 0.0.0.0:80 127.0.0.1 1.2.3".to_owned(),
+                "<ip>/16 0.0.0.0:80 127.0.0.1 1.2.3".to_owned(),
+            ),
             ("mac", "02:42:ac:11:00:02".to_owned(), "<mac>".to_owned()),
             ("port", "0.0.0.0:32768->80/tcp 80".to_owned(), "0.0.0.0:<port>->80/tcp 80".to_owned()),
             ("number", "Pid: 4711 0 x12".to_owned(), "Pid: <number> 0 x12".to_owned()),
             ("size", "1.9MB 0B x".to_owned(), "<size> <size> x".to_owned()),
             ("name", "eager_lovelace a_b".to_owned(), "<name> a_b".to_owned()),
             ("columns", "A    B C".to_owned(), "A  B C".to_owned()),
+            ("path", "\"/proc/1/ns\" a /".to_owned(), "\"<path>\" a /".to_owned()),
             ("version", "28.5.2+dfsg4 \"1.51\" 28".to_owned(), "<version> \"<version>\" 28".to_owned()),
         ] {
             let mask = Mask { kind: Kind::named(kind).expect("a kind"), path: None, stderr: false };

@@ -33,6 +33,7 @@ pub struct Side {
     /// The first of the ports that cases publish.
     port: u16,
     data_root: String,
+    bridge: String,
 }
 
 /// What one compared call printed, with the side's own directory, ports and data root turned back
@@ -62,6 +63,7 @@ impl Side {
             directory: directory.to_owned(),
             port,
             data_root: String::new(),
+            bridge: String::new(),
         };
         let tar = crate::image::busybox_tar().ok_or("no busybox: apt-get install busybox-static")?;
         let archive = directory.join("busybox.tar");
@@ -75,6 +77,8 @@ impl Side {
             side.ok(&["build", "-q", "-t", name, &context.to_string_lossy()])?;
         }
         side.data_root = side.ok(&["info", "-f", "{{.DockerRootDir}}"])?;
+        let bridge = r#"{{index .Options "com.docker.network.bridge.name"}}"#;
+        side.bridge = side.ok(&["network", "inspect", "-f", bridge, "bridge"])?;
         Ok(side)
     }
 
@@ -111,7 +115,11 @@ impl Side {
 
     fn ok(&self, args: &[&str]) -> Result<String, String> {
         let done = finish(self.patient(args).stdin(Stdio::null()));
-        if done.code == 0 { Ok(done.stdout.trim_end().to_owned()) } else { Err(format!("{args:?}: {done:?}")) }
+        if done.code == 0 {
+            Ok(done.stdout.trim_end().to_owned())
+        } else {
+            Err(format!("{args:?}: {done:?}"))
+        }
     }
 
     /// Runs a case and removes what it made.
@@ -243,7 +251,10 @@ impl Side {
     }
 
     fn unfill(&self, text: &str, directory: &Path) -> String {
-        text.replace(&*directory.to_string_lossy(), "@dir")
+        let named =
+            if self.bridge.is_empty() { text.to_owned() } else { text.replace(&self.bridge, "@bridge") };
+        named
+            .replace(&*directory.to_string_lossy(), "@dir")
             .replace(&self.data_root, "@root")
             .replace(&self.port.to_string(), "@port")
             .replace(&(self.port + 1).to_string(), "@port2")
@@ -289,7 +300,8 @@ impl Side {
 /// The first two ports side by side from one on that nobody holds.
 fn free_ports(from: u16) -> Option<u16> {
     let free = |port: u16| {
-        std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() && std::net::UdpSocket::bind(("0.0.0.0", port)).is_ok()
+        std::net::TcpListener::bind(("0.0.0.0", port)).is_ok()
+            && std::net::UdpSocket::bind(("0.0.0.0", port)).is_ok()
     };
     (from..from + 1000).step_by(2).find(|&port| free(port) && free(port + 1))
 }

@@ -26,7 +26,9 @@ pub fn keys(text: &str) -> String {
         };
         let generic: Vec<&str> = path
             .split('/')
-            .map(|element| if element.bytes().all(|b| b.is_ascii_digit()) && !element.is_empty() { "*" } else { element })
+            .map(|element| {
+                if element.bytes().all(|b| b.is_ascii_digit()) && !element.is_empty() { "*" } else { element }
+            })
             .collect();
         lines.push(format!("{}: {kind}\n", generic.join("/")));
     });

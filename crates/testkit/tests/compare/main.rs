@@ -1,6 +1,8 @@
 //! The comparison with a real dockerd (`cargo xtask e2e --compare`), and what makes it one: that
 //! every byte counts which no mask names.
 
+#![allow(clippy::print_stdout, reason = "what differs is printed, and the closing line that counts it")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -59,7 +61,7 @@ fn a_change_of_any_byte_that_no_mask_names_is_a_difference() {
     let base = Observed { code: 1, stdout: stdout.to_owned(), stderr: format!("no such container: {id}\n") };
     let masked_out = [stdout.find("0123").map(|at| at..at + 12), stdout.find("2 sec").map(|at| at..at + 9)];
     let masked_err = base.stderr.find(&id).map(|at| at..at + 64);
-    assert!(compare::compare(case, &[base.clone()], &[base.clone()]).is_empty());
+    assert!(compare::compare(case, std::slice::from_ref(&base), std::slice::from_ref(&base)).is_empty());
     let changed = |text: &str, at: usize| {
         let mut bytes = text.as_bytes().to_vec();
         bytes[at] = if bytes[at] == b'~' { b'!' } else { b'~' };
@@ -69,12 +71,18 @@ fn a_change_of_any_byte_that_no_mask_names_is_a_difference() {
     for at in 0..stdout.len() {
         let other = Observed { stdout: changed(stdout, at), ..base.clone() };
         // A byte within what is masked changes its shape, so it differs as well.
-        assert!(!compare::compare(case, &[base.clone()], &[other]).is_empty(), "byte {at} of stdout");
+        assert!(
+            !compare::compare(case, std::slice::from_ref(&base), std::slice::from_ref(&other)).is_empty(),
+            "byte {at} of stdout"
+        );
         compared += 1;
     }
     for at in 0..base.stderr.len() {
         let other = Observed { stderr: changed(&base.stderr, at), ..base.clone() };
-        assert!(!compare::compare(case, &[base.clone()], &[other]).is_empty(), "byte {at} of stderr");
+        assert!(
+            !compare::compare(case, std::slice::from_ref(&base), std::slice::from_ref(&other)).is_empty(),
+            "byte {at} of stderr"
+        );
         compared += 1;
     }
     assert_eq!(compared, stdout.len() + base.stderr.len());
@@ -84,12 +92,13 @@ fn a_change_of_any_byte_that_no_mask_names_is_a_difference() {
     other.replace_range(age, "3 minutes");
     other.replace_range(short, "ba9876543210");
     let mut stderr = base.stderr.clone();
-    stderr.replace_range(masked_err.expect("the text has it"), &("ba9876543210".to_owned() + &"0".repeat(52)));
+    stderr
+        .replace_range(masked_err.expect("the text has it"), &("ba9876543210".to_owned() + &"0".repeat(52)));
     let other = Observed { code: 1, stdout: other, stderr };
-    assert!(compare::compare(case, &[base.clone()], &[other.clone()]).is_empty());
+    assert!(compare::compare(case, std::slice::from_ref(&base), std::slice::from_ref(&other)).is_empty());
     // The id on standard error is another container's than the one in the list.
     let wrong = Observed { stderr: format!("no such container: {}\n", "f".repeat(64)), ..other.clone() };
-    assert!(!compare::compare(case, &[base.clone()], &[wrong]).is_empty());
+    assert!(!compare::compare(case, std::slice::from_ref(&base), &[wrong]).is_empty());
     assert!(!compare::compare(case, &[base], &[Observed { code: 0, ..other }]).is_empty());
 }
 
@@ -102,7 +111,8 @@ fn compare_with_a_dockerd() {
     };
     let filter = std::env::var("GANTRY_COMPARE_CASE").unwrap_or_default();
     let Some(daemon) = Daemon::start(&[]) else { return };
-    let work = tempfile::Builder::new().prefix("gantry-compare-").tempdir_in("/tmp").expect("/tmp is writable");
+    let work =
+        tempfile::Builder::new().prefix("gantry-compare-").tempdir_in("/tmp").expect("/tmp is writable");
     let host = format!("unix://{}", socket.to_string_lossy());
     let peer = Side::new(&host, &work.path().join("peer"), 21_000).expect("the peer can be set up");
     let ours = Side::new(&daemon.host(), &work.path().join("ours"), 25_000).expect("ours can be set up");
@@ -168,7 +178,9 @@ fn idle_masks(case: &Case, peer: &[Observed]) -> Vec<String> {
             shown
                 .idle_masks
                 .into_iter()
-                .map(|mask| format!("case {}\n$ {}\n`{mask}` masks nothing on the peer\n", case.name, call.text))
+                .map(|mask| {
+                    format!("case {}\n$ {}\n`{mask}` masks nothing on the peer\n", case.name, call.text)
+                })
                 .collect::<Vec<_>>()
         })
         .collect()
