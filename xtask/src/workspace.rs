@@ -1,5 +1,6 @@
 //! Where things are, and how a command is run so that a reader of the log sees it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -54,7 +55,8 @@ impl Profile {
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--bins"]);
-    for (_, package) in BINARIES {
+    // Three of the programs come from one package, which is named once.
+    for package in BTreeSet::from(BINARIES.map(|(_, package)| package)) {
         command.args(["--package", package]);
     }
     if profile == Profile::Release {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::sync::OnceLock;
 
 use gantry_client::api::Method;
 use gantry_client::{Client, Host, Response};
@@ -11,6 +12,9 @@ use serde_json::Value;
 use crate::failure::{Failure, Outcome};
 
 pub(crate) use gantry_client::{Hijacked, Stream, image_path as segment};
+
+/// The version whose answers and meanings the verbs are written for: the stock client's of Docker 28.
+pub(crate) const VERSION: &str = "1.50";
 
 /// A request that may be made before there is a connection.
 #[derive(Debug, Clone)]
@@ -127,33 +131,67 @@ impl From<gantry_client::Error> for Failure {
 }
 
 /// A daemon. May be shared between threads.
-pub(crate) struct Api(Client);
+///
+/// It is spoken to in [`VERSION`] until it refuses that as too new; then in its own newest, which that
+/// very refusal names. So agreeing on a version costs a daemon of today no round trip.
+pub(crate) struct Api {
+    client: Client,
+    /// For a daemon that is older than we are.
+    older: OnceLock<Client>,
+    host: Host,
+    /// Sent with every request: the user's `HttpHeaders`.
+    headers: Vec<(String, String)>,
+}
 
 impl Api {
     /// Prepares; connects at the first request.
     ///
     /// # Errors
     /// An address that is none.
-    pub(crate) fn new(host: &str) -> Outcome<Self> {
+    pub(crate) fn new(host: &str, headers: Vec<(String, String)>) -> Outcome<Self> {
         let host: Host = host
             .parse()
             .map_err(|error: gantry_client::host::InvalidHost| Failure::plain(error.to_string()))?;
-        let client = Client::new(host);
-        Ok(Self(match std::env::var("DOCKER_API_VERSION") {
-            Ok(version) if !version.is_empty() => {
-                let version = version.trim_start_matches('v').parse();
-                client.with_version(
-                    version.map_err(|_| Failure::plain("DOCKER_API_VERSION is no version such as 1.51"))?,
-                )
+        let wanted = std::env::var("DOCKER_API_VERSION").ok().filter(|version| !version.is_empty());
+        let version = wanted.as_deref().unwrap_or(VERSION).trim_start_matches('v').parse();
+        let version = version.map_err(|_| Failure::plain("DOCKER_API_VERSION is no version such as 1.51"))?;
+        let client = Client::new(host.clone()).with_version(version);
+        Ok(Self { client, older: OnceLock::new(), host, headers })
+    }
+
+    fn client(&self) -> &Client {
+        self.older.get().unwrap_or(&self.client)
+    }
+
+    fn prepare<'c>(&self, request: &Request, client: &'c Client) -> gantry_client::Request<'c> {
+        let mut prepared = request.on(client);
+        for (name, value) in &self.headers {
+            prepared = prepared.header(name, value.as_str());
+        }
+        prepared
+    }
+
+    /// Sends what can be sent twice: a daemon that finds our version too new is asked in its own.
+    fn negotiated<'c, T>(
+        &'c self,
+        send: impl Fn(&'c Client) -> Result<T, gantry_client::Error>,
+    ) -> Result<T, gantry_client::Error> {
+        match send(self.client()) {
+            Err(gantry_client::Error::Api { message, .. }) if newest_of(&message).is_some() => {
+                let version = newest_of(&message).unwrap_or_default().parse();
+                let Ok(version) = version else {
+                    return send(&self.client);
+                };
+                send(self.older.get_or_init(|| Client::new(self.host.clone()).with_version(version)))
             }
-            _ => client,
-        }))
+            other => other,
+        }
     }
 
     /// Asks and reads the answer as JSON; an empty answer is null. Refusals keep their status.
     pub(crate) fn ask(&self, request: Request) -> Result<Value, Error> {
         let mut bytes = Vec::new();
-        let mut body = request.on(&self.0).send()?.body;
+        let mut body = self.negotiated(|client| self.prepare(&request, client).send())?.body;
         body.read_to_end(&mut bytes).map_err(gantry_client::Error::Io)?;
         if bytes.is_empty() {
             return Ok(Value::Null);
@@ -175,7 +213,7 @@ impl Api {
     /// # Errors
     /// What the user is to see.
     pub(crate) fn open(&self, request: Request) -> Outcome<Answer<'_>> {
-        Ok(Answer(request.on(&self.0).send()?))
+        Ok(Answer(self.negotiated(|client| self.prepare(&request, client).send())?))
     }
 
     /// Sends a body that is read while it is sent; an error of the reader breaks the request off.
@@ -188,7 +226,10 @@ impl Api {
         content_type: &str,
         from: impl Read,
     ) -> Outcome<Answer<'_>> {
-        Ok(Answer(request.on(&self.0).send_stream(content_type, from)?))
+        // What is streamed cannot be sent twice, so the version is settled first.
+        let ping = Request::get("/_ping");
+        self.negotiated(|client| self.prepare(&ping, client).send())?;
+        Ok(Answer(self.prepare(&request, self.client()).send_stream(content_type, from)?))
     }
 
     /// The same with a body that a thread writes.
@@ -219,8 +260,14 @@ impl Api {
     /// # Errors
     /// The daemon's refusal.
     pub(crate) fn hijack(&self, request: Request) -> Result<Hijacked, Error> {
-        Ok(request.on(&self.0).hijack()?)
+        Ok(self.negotiated(|client| self.prepare(&request, client).hijack())?)
     }
+}
+
+/// The newest version that a daemon's refusal of ours names.
+fn newest_of(message: &str) -> Option<&str> {
+    let (_, newest) = message.split_once("is too new. Maximum supported API version is ")?;
+    newest.split(|c: char| !c.is_ascii_digit() && c != '.').next().filter(|version| !version.is_empty())
 }
 
 const CHUNK: usize = 256 << 10;
@@ -291,5 +338,47 @@ impl Answer<'_> {
 impl Read for Answer<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.0.body.read(into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::BufRead as _;
+
+    #[test]
+    fn an_older_daemon_is_spoken_to_in_its_own_version() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = format!("tcp://{}", listener.local_addr().unwrap());
+        let daemon = std::thread::spawn(move || {
+            let mut seen = Vec::new();
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut head = io::BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+                let first = head.next().unwrap();
+                let header = head.take_while(|line| !line.is_empty()).any(|line| line == "X-Who: me");
+                let (status, body) = if first.starts_with("GET /v1.41/") {
+                    ("200 OK", "{}")
+                } else {
+                    (
+                        "400 Bad Request",
+                        r#"{"message":"client version 1.50 is too new. Maximum supported API version is 1.41"}"#,
+                    )
+                };
+                write!(
+                    stream,
+                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                    body.len()
+                )
+                .unwrap();
+                seen.push((first, header));
+            }
+            seen
+        });
+        let api = Api::new(&host, vec![("X-Who".into(), "me".into())]).unwrap();
+        assert_eq!(api.ask(Request::get("/info")).unwrap(), serde_json::json!({}));
+        let want =
+            ["GET /v1.50/info HTTP/1.1", "GET /v1.41/info HTTP/1.1"].map(|line| (line.to_owned(), true));
+        assert_eq!(daemon.join().unwrap(), want);
     }
 }

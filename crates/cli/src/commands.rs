@@ -53,11 +53,16 @@ pub(crate) struct Group {
 
 /// The flags before the verb.
 pub(crate) static GLOBAL: &[Flag] = &[
-    long("config", Kind::Text, "Location of client config files (read by no verb yet)"),
-    both('c', "context", Kind::Text, "Taken for compatibility, and ignored"),
+    long("config", Kind::Text, "Location of client config files (default ~/.docker)"),
+    both('c', "context", Kind::Text, "Name of the context to use to connect to the daemon"),
     both('D', "debug", Kind::Bool, "Enable debug mode"),
     both('H', "host", Kind::List, "Daemon socket to connect to"),
     both('l', "log-level", Kind::Text, "Set the logging level (debug, info, warn, error, fatal)").or("info"),
+    long("tls", Kind::Bool, ""),
+    long("tlscacert", Kind::Text, ""),
+    long("tlscert", Kind::Text, ""),
+    long("tlskey", Kind::Text, ""),
+    long("tlsverify", Kind::Bool, ""),
     both('v', "version", Kind::Bool, "Print version information and quit"),
 ];
 
@@ -77,23 +82,28 @@ pub(crate) const fn join<const A: usize, const B: usize, const N: usize>(
 }
 
 use verbs::{
-    attach, bootstrap, build, events, exec, image, info, inspect, lifecycle, list, logs, network, run, start,
-    system, volume,
+    archive, attach, bootstrap, build, completion, disk, events, exec, image, info, inspect, lifecycle, list,
+    logs, network, prune, run, start, stats, system, volume,
 };
 
 /// The verbs of the first level, sorted by name.
 pub(crate) static TOP: &[(&str, &Command)] = &[
     ("attach", &attach::ATTACH),
     ("build", &build::BUILD),
+    ("commit", &archive::COMMIT),
+    ("completion", &completion::COMPLETION),
     ("create", &run::CREATE),
+    ("diff", &archive::DIFF),
     ("events", &events::EVENTS),
     ("exec", &exec::EXEC),
+    ("export", &archive::EXPORT),
     ("history", &image::HISTORY),
     ("images", &image::IMAGES),
     ("import", &image::IMPORT),
     ("info", &info::INFO),
     ("inspect", &inspect::INSPECT),
     ("kill", &lifecycle::KILL),
+    ("load", &archive::LOAD),
     ("logs", &logs::LOGS),
     ("pause", &lifecycle::PAUSE),
     ("port", &list::PORT),
@@ -103,7 +113,9 @@ pub(crate) static TOP: &[(&str, &Command)] = &[
     ("rm", &lifecycle::RM),
     ("rmi", &image::RMI),
     ("run", &run::RUN),
+    ("save", &archive::SAVE),
     ("start", &start::START),
+    ("stats", &stats::STATS),
     ("stop", &lifecycle::STOP),
     ("tag", &image::TAG),
     ("top", &list::TOP_VERB),
@@ -120,19 +132,24 @@ pub(crate) static GROUPS: &[Group] = &[
         about: "Manage containers",
         commands: &[
             ("attach", &attach::ATTACH),
+            ("commit", &archive::COMMIT),
             ("create", &run::CREATE),
+            ("diff", &archive::DIFF),
             ("exec", &exec::EXEC),
+            ("export", &archive::EXPORT),
             ("inspect", &inspect::CONTAINER_INSPECT),
             ("kill", &lifecycle::KILL),
             ("logs", &logs::LOGS),
             ("ls", &list::PS),
             ("pause", &lifecycle::PAUSE),
             ("port", &list::PORT),
+            ("prune", &prune::CONTAINERS),
             ("rename", &lifecycle::RENAME),
             ("restart", &lifecycle::RESTART),
             ("rm", &lifecycle::RM),
             ("run", &run::RUN),
             ("start", &start::START),
+            ("stats", &stats::STATS),
             ("stop", &lifecycle::STOP),
             ("top", &list::TOP_VERB),
             ("unpause", &lifecycle::UNPAUSE),
@@ -150,8 +167,11 @@ pub(crate) static GROUPS: &[Group] = &[
             ("history", &image::HISTORY),
             ("import", &image::IMPORT),
             ("inspect", &inspect::IMAGE_INSPECT),
+            ("load", &archive::LOAD),
             ("ls", &image::IMAGES),
+            ("prune", &prune::IMAGES),
             ("rm", &image::RMI),
+            ("save", &archive::SAVE),
             ("tag", &image::TAG),
         ],
         aliases: &[("list", "ls"), ("remove", "rm")],
@@ -159,16 +179,22 @@ pub(crate) static GROUPS: &[Group] = &[
     Group {
         name: "network",
         about: "Manage networks",
-        commands: &[("inspect", &inspect::NETWORK_INSPECT), ("ls", &network::LS)],
+        commands: &[
+            ("inspect", &inspect::NETWORK_INSPECT),
+            ("ls", &network::LS),
+            ("prune", &prune::NETWORKS),
+        ],
         aliases: &[("list", "ls")],
     },
     Group {
         name: "system",
         about: "Manage the system",
         commands: &[
+            ("df", &disk::DF),
             ("events", &events::EVENTS),
             ("fsck", &system::FSCK),
             ("info", &info::INFO),
+            ("prune", &prune::SYSTEM),
             ("start", &system::START_DAEMON),
         ],
         aliases: &[],
@@ -180,6 +206,7 @@ pub(crate) static GROUPS: &[Group] = &[
             ("create", &volume::CREATE),
             ("inspect", &inspect::VOLUME_INSPECT),
             ("ls", &volume::LS),
+            ("prune", &prune::VOLUMES),
             ("rm", &volume::RM),
         ],
         aliases: &[("list", "ls"), ("remove", "rm")],
@@ -198,10 +225,18 @@ pub(crate) fn dispatch(context: &Context, words: &[String]) -> Outcome {
     if let Some((name, command)) = TOP.iter().find(|(name, _)| name == first) {
         return invoke(context, command, name, &words[1..]);
     }
+    if first == "__complete" {
+        return completion::complete(context, &words[1..]);
+    }
     if first == "help" {
         return help_for(&words[1..]);
     }
+    let wants_help = words[1..].iter().any(|word| word == "--help" || word == "-h");
     let Some(group) = GROUPS.iter().find(|group| group.name == first) else {
+        if wants_help {
+            print!("{}", help::of_program(terminal::width()));
+            return Ok(());
+        }
         return Err(Failure::plain(format!(
             "gantry: unknown command: gantry {first}\n\nRun 'gantry --help' for more information"
         )));
@@ -217,6 +252,10 @@ pub(crate) fn dispatch(context: &Context, words: &[String]) -> Outcome {
         }
         Some(word) => match in_group(group, word) {
             Some((name, command)) => invoke(context, command, &format!("{first} {name}"), &words[2..]),
+            None if wants_help || word == "help" => {
+                print!("{}", help::of_group(group));
+                Ok(())
+            }
             None => Err(Failure::plain(format!(
                 "gantry: unknown command: gantry {first} {word}\n\nUsage:  gantry {first}\n\nRun 'gantry {first} --help' for more information"
             ))),
@@ -224,7 +263,8 @@ pub(crate) fn dispatch(context: &Context, words: &[String]) -> Outcome {
     }
 }
 
-fn in_group(group: &Group, word: &str) -> Option<(&'static str, &'static Command)> {
+/// A verb of a group by its name or another of its names.
+pub(crate) fn in_group(group: &Group, word: &str) -> Option<(&'static str, &'static Command)> {
     let real = group.aliases.iter().find(|(alias, _)| *alias == word).map_or(word, |(_, real)| real);
     group.commands.iter().find(|(name, _)| *name == real).map(|(name, command)| (*name, *command))
 }
@@ -251,7 +291,11 @@ fn help_for(words: &[String]) -> Outcome {
             print!("{}", help::of_command(command, &words.join(" "), terminal::width()));
             Ok(())
         }
-        None => Err(Failure::plain(format!("unknown help topic: {}", words.join(" ")))),
+        None => {
+            let known = GROUPS.iter().any(|group| group.name == words[0]);
+            let unknown = &words[usize::from(known && words.len() > 1)];
+            Err(Failure::plain(format!("unknown help topic: {unknown}")))
+        }
     }
 }
 
@@ -264,6 +308,7 @@ fn invoke(context: &Context, command: &Command, path: &str, words: &[String]) ->
         )
     })?;
     if parsed.help {
+        help::short_is_deprecated(&parsed);
         print!("{}", help::of_command(command, path, terminal::width()));
         return Ok(());
     }

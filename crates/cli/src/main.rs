@@ -6,7 +6,7 @@
 //! start-up that the one verb does not need.
 //!
 //! Reading order: [`flags`] (the grammar of the command line), [`commands`] (the table of verbs),
-//! [`context`] (which daemon), [`api`] (how it is asked), [`spec`] (flags to bodies), [`show`]
+//! [`config`] (the user's settings), [`context`] (which daemon), [`api`] (how it is asked), [`spec`] (flags to bodies), [`show`]
 //! (answers to text), [`session`] and [`terminal`] (attached streams), [`verbs`] (one file each),
 //! [`failure`] (exit codes).
 
@@ -15,6 +15,7 @@
 mod api;
 mod build_context;
 mod commands;
+mod config;
 mod context;
 mod failure;
 mod flags;
@@ -30,6 +31,7 @@ use failure::{Failure, Outcome};
 use flags::{Order, help};
 
 fn main() {
+    end_quietly_on_a_closed_pipe();
     let words: Vec<String> =
         std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let outcome = start(&words);
@@ -48,6 +50,19 @@ fn main() {
     std::process::exit(0);
 }
 
+/// Makes a reader that went away (`gantry ps | head -1`) end this as a signal would have, without a
+/// word: Rust's runtime ignores that signal, so that printing panics instead.
+fn end_quietly_on_a_closed_pipe() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let text = info.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if text.starts_with("failed printing to std") && text.contains("Broken pipe") {
+            std::process::exit(128 + 13);
+        }
+        report(info);
+    }));
+}
+
 fn start(words: &[String]) -> Outcome {
     let global = flags::parse(commands::GLOBAL, Order::FlagsFirst, words).map_err(|failure| {
         Failure::new(
@@ -59,6 +74,7 @@ fn start(words: &[String]) -> Outcome {
         )
     })?;
     if global.help {
+        help::short_is_deprecated(&global);
         print!("{}", help::of_program(terminal::width()));
         return Ok(());
     }

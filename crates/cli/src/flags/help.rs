@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Flag, Kind};
+use super::{Flag, Kind, Parsed};
 use crate::commands::{self, Command, Group};
 
 /// The word that stands for a flag's value.
@@ -10,7 +10,20 @@ fn value_name(flag: &Flag) -> &'static str {
     match flag.kind {
         Kind::Bool => "",
         Kind::Text => "string",
-        Kind::List | Kind::Stream | Kind::Env => "list",
+        Kind::List
+        | Kind::Stream
+        | Kind::Env
+        | Kind::Label
+        | Kind::Address
+        | Kind::Domain
+        | Kind::HostEntry
+        | Kind::Link
+        | Kind::ByteRate
+        | Kind::IoRate
+        | Kind::DeviceWeight
+        | Kind::DeviceRule
+        | Kind::Tag => "list",
+        Kind::Gpus => "gpu",
         Kind::Strings => "strings",
         Kind::Map | Kind::Sysctl => "map",
         Kind::Filter => "filter",
@@ -71,6 +84,13 @@ pub(crate) fn columns(flags: &[Flag], width: usize) -> String {
         out.push('\n');
     }
     out
+}
+
+/// Says that `-h` is the old form, as Docker does, if that was given.
+pub(crate) fn short_is_deprecated(parsed: &Parsed) {
+    if parsed.short_help {
+        eprintln!("Flag shorthand -h has been deprecated, use --help");
+    }
 }
 
 /// The help of one verb.

@@ -25,8 +25,6 @@ pub(crate) enum Kind {
     List,
     /// Comma-separated texts, repeated.
     Strings,
-    /// `key=value`, repeated.
-    Map,
     /// `key=value` for a list to be narrowed by, repeated.
     Filter,
     /// A signed 64-bit number.
@@ -51,6 +49,30 @@ pub(crate) enum Kind {
     Stream,
     /// `NAME` or `NAME=value` of an environment, repeated.
     Env,
+    /// `NAME` or `NAME=value` of a label, repeated.
+    Label,
+    /// `key=value` or a bare key, repeated.
+    Map,
+    /// An address of a name server, repeated.
+    Address,
+    /// A domain to search, repeated.
+    Domain,
+    /// `host:ip` or `host=ip`, repeated.
+    HostEntry,
+    /// `container[:alias]`, repeated.
+    Link,
+    /// `/dev/…:size`, repeated.
+    ByteRate,
+    /// `/dev/…:number`, repeated.
+    IoRate,
+    /// `/dev/…:weight`, repeated.
+    DeviceWeight,
+    /// `type major:minor mode`, repeated.
+    DeviceRule,
+    /// Graphics processors: `all`, a number, or `key=value` fields.
+    Gpus,
+    /// An image's name, repeated.
+    Tag,
     /// `net.…=value` and the like, repeated.
     Sysctl,
 }
@@ -108,6 +130,8 @@ pub(crate) struct Parsed {
     pub(crate) args: Vec<String>,
     /// Whether `--help` was among it; nothing after it was looked at.
     pub(crate) help: bool,
+    /// Whether that was `-h`.
+    pub(crate) short_help: bool,
 }
 
 impl Parsed {
@@ -226,7 +250,9 @@ fn take_long(parsed: &mut Parsed, name: &str, rest: &mut Rest<'_>) -> Result<(),
         (None, Kind::Bool) => "true".to_owned(),
         (None, _) => rest.next().cloned().ok_or_else(|| bad(format!("flag needs an argument: --{name}")))?,
     };
-    store(parsed, flag, value)
+    // An error names it as it was typed, of which an alias has no short form.
+    let shown = if wanted == name { flag.display() } else { format!("--{name}") };
+    store(parsed, flag, value, &shown)
 }
 
 fn take_short(parsed: &mut Parsed, group: &str, rest: &mut Rest<'_>) -> Result<(), Failure> {
@@ -235,6 +261,7 @@ fn take_short(parsed: &mut Parsed, group: &str, rest: &mut Rest<'_>) -> Result<(
         let Some(flag) = parsed.flags.iter().find(|flag| flag.short == letter && letter != '\0') else {
             if letter == 'h' {
                 parsed.help = true;
+                parsed.short_help = true;
                 return Ok(());
             }
             return Err(bad(format!("unknown shorthand flag: '{letter}' in {group}")));
@@ -242,7 +269,7 @@ fn take_short(parsed: &mut Parsed, group: &str, rest: &mut Rest<'_>) -> Result<(
         let value = if let Some(value) = after.strip_prefix('=') {
             value.to_owned()
         } else if flag.kind == Kind::Bool {
-            store(parsed, flag, "true".to_owned())?;
+            store(parsed, flag, "true".to_owned(), &flag.display())?;
             continue;
         } else if after.is_empty() {
             rest.next()
@@ -251,14 +278,14 @@ fn take_short(parsed: &mut Parsed, group: &str, rest: &mut Rest<'_>) -> Result<(
         } else {
             after.to_owned()
         };
-        return store(parsed, flag, value);
+        return store(parsed, flag, value, &flag.display());
     }
     Ok(())
 }
 
-fn store(parsed: &mut Parsed, flag: &'static Flag, value: String) -> Result<(), Failure> {
+fn store(parsed: &mut Parsed, flag: &'static Flag, value: String, shown: &str) -> Result<(), Failure> {
     check::value(flag.kind, &value)
-        .map_err(|why| bad(format!("invalid argument {value:?} for {:?} flag: {why}", flag.display())))?;
+        .map_err(|why| bad(format!("invalid argument {value:?} for {shown:?} flag: {why}")))?;
     match flag.kind {
         Kind::Strings => {
             let parts: Vec<_> = value.split(',').map(|part| (flag.long, part.to_owned())).collect();

@@ -4,15 +4,45 @@
 use serde_json::{Map, Value, json};
 
 use super::table;
-use super::template::{Format, Over, html_safe, unescape};
+use super::template::{Format, Labels, Over, html_safe, unescape};
 use crate::failure::Outcome;
 
 /// A kind of list: its fields with their headings, in Docker's names.
 pub(crate) struct Kind {
     /// Every field that a template may name, with its heading.
     pub(crate) headings: &'static [(&'static str, &'static str)],
-    /// The fields of `--format json`, all of the above where empty.
-    pub(crate) hidden: &'static [&'static str],
+    /// Docker's type of a row, which its errors name.
+    pub(crate) go_type: &'static str,
+}
+
+/// How one list is to be shown.
+pub(crate) struct Shape<'a> {
+    /// `--format`'s value.
+    pub(crate) format: &'a str,
+    /// `--quiet`: the identifying field alone.
+    pub(crate) quiet: bool,
+    /// The default table's fields.
+    pub(crate) columns: &'a [&'a str],
+    /// The identifying field, and its name in the raw form.
+    pub(crate) id: (&'a str, &'a str),
+    /// The template of `--format raw`.
+    pub(crate) raw: &'a str,
+}
+
+/// A field that holds a row's labels for `.Label`; no form shows it.
+pub(crate) const LABELS: &str = "\0labels";
+
+/// A thing's labels as `key=value,…`.
+pub(crate) fn joined_labels(labels: &Value) -> String {
+    let pairs = labels.as_object().into_iter().flatten();
+    let pairs: Vec<String> =
+        pairs.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or(""))).collect();
+    pairs.join(",")
+}
+
+/// A row of fields.
+pub(crate) fn row(fields: impl IntoIterator<Item = (&'static str, Value)>) -> Row {
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// One thing's fields.
@@ -26,43 +56,57 @@ fn text(row: &Row, field: &str) -> String {
     }
 }
 
-/// `{{.Label "x"}}` is a method in Docker; here it is a look-up in a field that no other form shows.
+/// `.Label "x"` is a method in Docker; here it is a function of the same row.
 fn prepared(template: &str) -> String {
-    unescape(template).replace(".Label \"", "index .LabelsMap \"")
+    unescape(template).replace("$.Label \"", "rowLabel \"").replace(".Label \"", "rowLabel \"")
 }
 
-/// Renders a list. `format` is `--format`'s value, `columns` the default table's fields.
+/// Renders a list.
 ///
 /// # Errors
 /// A template that is none, or that fails.
-pub(crate) fn render(kind: &Kind, columns: &[&str], rows: &[Row], format: &str) -> Outcome<String> {
-    match format {
-        "" | "table" => Ok(default_table(kind, columns, rows)),
-        "json" => Ok(rows.iter().map(|row| html_safe(&json_row(kind, row)) + "\n").collect()),
-        _ => match format.strip_prefix("table ") {
+pub(crate) fn render(kind: &Kind, shape: &Shape<'_>, rows: &[Row]) -> Outcome<String> {
+    match shape.format {
+        "" | "table" if shape.quiet => Ok(rows.iter().map(|row| text(row, shape.id.0) + "\n").collect()),
+        "" | "table" => Ok(default_table(kind, shape.columns, rows)),
+        "json" => Ok(rows.iter().map(|row| html_safe(&json_row(row)) + "\n").collect()),
+        "raw" if shape.quiet => {
+            let (field, name) = shape.id;
+            Ok(rows.iter().map(|row| format!("{name}: {}\n", text(row, field))).collect())
+        }
+        "raw" => each(kind, shape.raw, rows),
+        format => match format.strip_prefix("table ") {
             Some(template) => template_table(kind, template, rows),
-            None => {
-                let format = Format::new(&prepared(format), Over::Row)?;
-                let mut out = String::new();
-                for row in rows {
-                    out.push_str(&format.apply(&Value::Object(sorted(row.iter())))?);
-                    out.push('\n');
-                }
-                Ok(out)
-            }
+            None => each(kind, format, rows),
         },
     }
 }
 
-/// Fields sorted by name, as a Go map is encoded.
-fn sorted<'a>(fields: impl Iterator<Item = (&'a String, &'a Value)>) -> Row {
-    let mut fields: Vec<_> = fields.collect();
+/// Applies a template to each row; each ends its line.
+fn each(kind: &Kind, template: &str, rows: &[Row]) -> Outcome<String> {
+    let format = Format::new(&prepared(template), Over::Row(kind.go_type))?;
+    let mut out = String::new();
+    for row in rows {
+        out.push_str(&apply(&format, row)?);
+        out.push('\n');
+    }
+    Ok(out)
+}
+
+fn apply(format: &Format, row: &Row) -> Outcome<String> {
+    let labels = Labels::Of(row.get(LABELS).cloned().unwrap_or(Value::Null));
+    format.apply_to_row(&Value::Object(shown(row)), &labels)
+}
+
+/// What a row shows, sorted by name, as a Go map is encoded.
+fn shown(row: &Row) -> Row {
+    let mut fields: Vec<_> = row.iter().filter(|(name, _)| *name != LABELS).collect();
     fields.sort_by_key(|(name, _)| *name);
     fields.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-fn json_row(kind: &Kind, row: &Row) -> String {
-    Value::Object(sorted(row.iter().filter(|(name, _)| !kind.hidden.contains(&name.as_str())))).to_string()
+fn json_row(row: &Row) -> String {
+    Value::Object(shown(row)).to_string()
 }
 
 fn default_table(kind: &Kind, columns: &[&str], rows: &[Row]) -> String {
@@ -78,11 +122,11 @@ fn default_table(kind: &Kind, columns: &[&str], rows: &[Row]) -> String {
 }
 
 fn template_table(kind: &Kind, template: &str, rows: &[Row]) -> Outcome<String> {
-    let format = Format::new(&prepared(template), Over::Row)?;
+    let format = Format::new(&prepared(template), Over::Row(kind.go_type))?;
     let headings: Row = kind.headings.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
-    let mut lines = vec![format.apply(&Value::Object(headings))?];
+    let mut lines = vec![format.apply_to_row(&Value::Object(headings), &Labels::Headings)?];
     for row in rows {
-        lines.push(format.apply(&Value::Object(row.clone()))?);
+        lines.push(apply(&format, row)?);
     }
     let cells: Vec<Vec<String>> =
         lines.iter().map(|line| line.split('\t').map(str::to_owned).collect()).collect();
@@ -94,14 +138,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_in_its_four_forms() {
-        let kind = Kind { headings: &[("ID", "THING ID"), ("Name", "NAME")], hidden: &[] };
-        let row: Row =
-            [("Name".to_owned(), json!("<a>")), ("ID".to_owned(), json!("12"))].into_iter().collect();
-        let show = |format: &str| render(&kind, &["ID", "Name"], std::slice::from_ref(&row), format).unwrap();
-        assert_eq!(show(""), "THING ID   NAME\n12         <a>\n");
-        assert_eq!(show("json"), "{\"ID\":\"12\",\"Name\":\"\\u003ca\\u003e\"}\n");
-        assert_eq!(show("table {{.Name}}\\t{{.ID}}"), "NAME      THING ID\n<a>       12\n");
-        assert_eq!(show("{{.ID}}-{{.Name}}"), "12-<a>\n");
+    fn a_list_in_its_forms() {
+        let kind = Kind { headings: &[("ID", "THING ID"), ("Name", "NAME")], go_type: "*thing" };
+        let things = [row([("Name", json!("<a>")), ("ID", json!("12")), (LABELS, json!({"k": "v"}))])];
+        let raw = "id: {{.ID}}\nname:{{- pad .Name 1 0}}\n";
+        let form = |format: &str, quiet| {
+            let shape = Shape { format, quiet, columns: &["ID", "Name"], id: ("ID", "thing_id"), raw };
+            render(&kind, &shape, &things)
+        };
+        for (format, quiet, want) in [
+            ("", false, "THING ID   NAME\n12         <a>\n"),
+            ("table", true, "12\n"),
+            ("json", false, "{\"ID\":\"12\",\"Name\":\"\\u003ca\\u003e\"}\n"),
+            ("{{json .}}", false, "{\"ID\":\"12\",\"Name\":\"\\u003ca\\u003e\"}\n"),
+            ("table {{.Name}}\\t{{.ID}}", false, "NAME      THING ID\n<a>       12\n"),
+            ("table {{.ID}}\\t{{.Label \"k\"}}", false, "THING ID   k\n12         v\n"),
+            ("{{.ID}}-{{.Name}}-{{.Label \"k\"}}-{{.Label \"none\"}}", false, "12-<a>-v-\n"),
+            ("{{.ID}}", true, "12\n"),
+            ("raw", true, "thing_id: 12\n"),
+            ("raw", false, "id: 12\nname: <a>\n\n"),
+        ] {
+            assert_eq!(form(format, quiet).unwrap(), want, "{format}");
+        }
+        for (format, why) in [
+            (
+                "{{.Nope}}",
+                "failed to execute template: template: :1:2: executing \"\" at <.Nope>: can't evaluate field Nope in type *thing",
+            ),
+            ("{{.Name", "failed to parse template: template: :1: unclosed action"),
+            ("{{nope .Name}}", "failed to parse template: template: :1: function \"nope\" not defined"),
+        ] {
+            let failure = form(format, false).unwrap_err();
+            assert_eq!((failure.code, failure.text.as_str()), (1, why));
+        }
     }
 }

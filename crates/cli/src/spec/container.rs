@@ -1,108 +1,10 @@
-//! The flags that `run` and `create` share, and the body of `POST /containers/create` from them.
+//! The body of `POST /containers/create` from the flags of `run` and `create` ([`super::options`]).
 
 use serde_json::{Map, Value, json};
 
 use super::{env, mounts, network, ports};
 use crate::failure::{Failure, Outcome};
-use crate::flags::{Flag, Kind, Parsed, both, check, long};
-
-/// The flags that `run` and `create` share.
-pub(crate) const FLAGS: [Flag; 85] = [
-    long("add-host", Kind::List, "Add a name to /etc/hosts (host:ip)"),
-    long("annotation", Kind::Map, "Add an annotation (passed on to the OCI runtime)"),
-    both('a', "attach", Kind::Stream, "Attach to STDIN, STDOUT or STDERR"),
-    long("blkio-weight", Kind::Uint16, "Block I/O weight, 10 to 1000; 0 leaves it alone").or("0"),
-    long("cap-add", Kind::List, "Add Linux capabilities"),
-    long("cap-drop", Kind::List, "Drop Linux capabilities"),
-    long("cgroup-parent", Kind::Text, "Parent cgroup of the container"),
-    long("cgroupns", Kind::Text, "Cgroup namespace (host|private)"),
-    long("cidfile", Kind::Text, "Write the container's ID to a file"),
-    long("cpu-period", Kind::Int, "CPU period in microseconds"),
-    long("cpu-quota", Kind::Int, "CPU time per period in microseconds"),
-    long("cpu-rt-period", Kind::Int, "Real-time CPU period in microseconds"),
-    long("cpu-rt-runtime", Kind::Int, "Real-time CPU time per period in microseconds"),
-    both('c', "cpu-shares", Kind::Int, "CPU shares (relative weight)"),
-    long("cpus", Kind::Cpus, "Number of CPUs"),
-    long("cpuset-cpus", Kind::Text, "CPUs to run on (0-3, 0,1)"),
-    long("cpuset-mems", Kind::Text, "Memory nodes to use (0-3, 0,1)"),
-    long("device", Kind::List, "Add a device of the host"),
-    long("device-cgroup-rule", Kind::List, "Add a rule to the allowed devices"),
-    long("device-read-bps", Kind::List, "Limit the bytes read per second from a device"),
-    long("device-read-iops", Kind::List, "Limit the reads per second from a device"),
-    long("device-write-bps", Kind::List, "Limit the bytes written per second to a device"),
-    long("device-write-iops", Kind::List, "Limit the writes per second to a device"),
-    long("disable-content-trust", Kind::Bool, "").or("true"),
-    long("dns", Kind::List, "DNS servers of the container"),
-    long("dns-option", Kind::List, "Resolver options of the container"),
-    long("dns-search", Kind::List, "DNS search domains of the container"),
-    long("domainname", Kind::Text, "NIS domain name of the container"),
-    long("entrypoint", Kind::Text, "Use this entrypoint instead of the image's"),
-    both('e', "env", Kind::Env, "Set environment variables"),
-    long("env-file", Kind::List, "Read environment variables from a file"),
-    long("expose", Kind::List, "Expose a port or a range of ports"),
-    long("group-add", Kind::List, "Join additional groups"),
-    long("health-cmd", Kind::Text, "Command that checks health"),
-    long("health-interval", Kind::Duration, "Time between two checks").or("0s"),
-    long("health-retries", Kind::Int, "Failures in a row that make it unhealthy"),
-    long("health-start-interval", Kind::Duration, "Time between two checks while it starts").or("0s"),
-    long("health-start-period", Kind::Duration, "Time that it may take to start").or("0s"),
-    long("health-timeout", Kind::Duration, "Time that one check may take").or("0s"),
-    both('h', "hostname", Kind::Text, "Host name of the container"),
-    long("init", Kind::Bool, "Run an init inside that forwards signals and reaps processes"),
-    both('i', "interactive", Kind::Bool, "Keep STDIN open even if not attached"),
-    long("ip", Kind::Text, "IPv4 address (172.30.100.104)"),
-    long("ip6", Kind::Text, "IPv6 address (2001:db8::33)"),
-    long("ipc", Kind::Text, "IPC namespace to use"),
-    both('l', "label", Kind::List, "Set labels"),
-    long("label-file", Kind::List, "Read labels from a file"),
-    long("link", Kind::List, "Add a link to another container"),
-    long("log-driver", Kind::Text, "Logging driver"),
-    long("log-opt", Kind::List, "Options of the logging driver"),
-    long("mac-address", Kind::Text, "MAC address (92:d0:c6:0a:29:33)"),
-    both('m', "memory", Kind::Bytes, "Memory limit"),
-    long("memory-reservation", Kind::Bytes, "Soft memory limit"),
-    long("memory-swap", Kind::SwapBytes, "Limit of memory and swap together; -1 for unlimited swap"),
-    long("memory-swappiness", Kind::Int, "How readily to swap, 0 to 100").or("-1"),
-    long("mount", Kind::Mount, "Attach a file system"),
-    long("name", Kind::Text, "Name of the container"),
-    long("network", Kind::Network, "Connect to a network"),
-    long("network-alias", Kind::List, "Another name on the network"),
-    long("no-healthcheck", Kind::Bool, "Do not run the image's health check"),
-    long("oom-kill-disable", Kind::Bool, "Do not kill when memory is short"),
-    long("oom-score-adj", Kind::Int, "Preference to be killed when memory is short (-1000 to 1000)"),
-    long("pid", Kind::Text, "PID namespace to use"),
-    long("pids-limit", Kind::Int, "Limit of processes; -1 for none"),
-    long("platform", Kind::Text, "Platform of the image"),
-    long("privileged", Kind::Bool, "Give all rights to the container"),
-    both('p', "publish", Kind::List, "Publish ports of the container on the host"),
-    both('P', "publish-all", Kind::Bool, "Publish all exposed ports on random ports"),
-    long("pull", Kind::Text, "Fetch the image first (always, missing, never)").or("missing"),
-    both('q', "quiet", Kind::Bool, "Do not show the progress of a fetch"),
-    long("read-only", Kind::Bool, "Mount the root file system read-only"),
-    long("restart", Kind::Text, "What to do when the container exits").or("no"),
-    long("rm", Kind::Bool, "Remove the container and its anonymous volumes when it exits"),
-    long("runtime", Kind::Text, "Runtime to use"),
-    long("security-opt", Kind::List, "Security options"),
-    long("shm-size", Kind::Bytes, "Size of /dev/shm"),
-    long("stop-signal", Kind::Text, "Signal that stops the container"),
-    long("stop-timeout", Kind::Int, "Seconds to wait before killing"),
-    long("storage-opt", Kind::Map, "Options of the storage driver"),
-    long("sysctl", Kind::Sysctl, "Kernel settings of the container"),
-    long("tmpfs", Kind::List, "Mount a tmpfs"),
-    both('t', "tty", Kind::Bool, "Allocate a terminal"),
-    long("ulimit", Kind::Ulimit, "Resource limits"),
-    both('u', "user", Kind::Text, "User (name|uid[:group|gid])"),
-    long("userns", Kind::Text, "User namespace to use"),
-];
-
-/// The flags of [`FLAGS`] that there was no room for in one list: those of mounts and places.
-pub(crate) const MORE: [Flag; 5] = [
-    long("uts", Kind::Text, "UTS namespace to use"),
-    both('v', "volume", Kind::List, "Mount a volume or a path of the host"),
-    long("volume-driver", Kind::Text, "Volume driver"),
-    long("volumes-from", Kind::List, "Mount the volumes of another container"),
-    both('w', "workdir", Kind::Text, "Working directory inside"),
-];
+use crate::flags::{Parsed, check};
 
 /// Builds the body of `POST /containers/create`. The first argument is the image.
 ///
@@ -111,8 +13,21 @@ pub(crate) const MORE: [Flag; 5] = [
 /// verb's name in front.
 pub(crate) fn body(flags: &Parsed, detach: bool) -> Outcome<Value> {
     let refuse = |text: String| Failure::plain(text);
+    let swappiness = flags.int("memory-swappiness");
+    if !(-1..=100).contains(&swappiness) {
+        return Err(Failure::plain(format!(
+            "invalid value: {swappiness}. Valid memory swappiness range is 0-100"
+        )));
+    }
     if flags.is("rm") && !matches!(flags.text("restart"), "no" | "") {
         return Err(Failure::plain("conflicting options: cannot specify both --restart and --rm"));
+    }
+    modes(flags)?;
+    if flags.text("log-driver") == "none" && flags.given("log-opt") {
+        return Err(Failure::plain("invalid logging opts for driver none"));
+    }
+    if flags.list("storage-opt").iter().any(|option| !option.contains('=')) {
+        return Err(Failure::plain("invalid storage option"));
     }
     let mut ports = ports::Ports::default();
     flags.list("publish").into_iter().try_for_each(|spec| ports.publish(spec)).map_err(refuse)?;
@@ -137,6 +52,24 @@ pub(crate) fn body(flags: &Parsed, detach: bool) -> Outcome<Value> {
     config.insert("HostConfig".into(), Value::Object(host));
     config.insert("NetworkingConfig".into(), networking);
     Ok(Value::Object(config))
+}
+
+/// Refuses namespaces' modes that are none.
+fn modes(flags: &Parsed) -> Outcome {
+    let of_container = |mode: &str| mode.strip_prefix("container:").is_some_and(|id| !id.is_empty());
+    for (flag, name, allowed) in [
+        ("pid", "PID", &["", "host"][..]),
+        ("uts", "UTS", &["", "host"]),
+        ("userns", "USER", &["", "host"]),
+        ("cgroupns", "CGROUP", &["", "host", "private"]),
+    ] {
+        let mode = flags.text(flag);
+        let valid = allowed.contains(&mode) || (flag == "pid" && of_container(mode));
+        if !valid {
+            return Err(Failure::plain(format!("--{flag}: invalid {name} mode")));
+        }
+    }
+    Ok(())
 }
 
 fn or_null<T: Into<Value>>(list: Vec<T>) -> Value {
@@ -261,7 +194,7 @@ fn host_config(flags: &Parsed) -> Outcome<Map<String, Value>> {
         "Dns": flags.list("dns"),
         "DnsOptions": flags.list("dns-option"),
         "DnsSearch": flags.list("dns-search"),
-        "ExtraHosts": or_null(flags.list("add-host")),
+        "ExtraHosts": or_null(hosts(flags)?),
         "GroupAdd": or_null(flags.list("group-add")),
         "IpcMode": flags.text("ipc"),
         "Links": or_null(flags.list("link")),
@@ -314,20 +247,24 @@ fn resources(flags: &Parsed) -> Outcome<Map<String, Value>> {
     for text in flags.list("device") {
         devices.push(device(text)?);
     }
-    let rates = |flag: &str, sized: bool| {
-        flags
-            .list(flag)
-            .into_iter()
-            .map(|text| rate(text, sized))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(refuse)
+    let rates = |flag: &str, sized: bool| -> Outcome<Vec<Value>> {
+        let rates = flags.list(flag).into_iter().map(|text| check::rate(text, sized));
+        rates
+            .map(|rate| Ok(json!({"Path": rate.clone().map_err(refuse)?.0, "Rate": rate.map_err(refuse)?.1})))
+            .collect()
     };
+    let mut weights = Vec::new();
+    for text in flags.list("blkio-weight-device") {
+        let (path, weight) = check::weight(text).map_err(refuse)?;
+        weights.push(json!({"Path": path, "Weight": weight}));
+    }
     Ok(object(json!({
         "CpuShares": flags.int("cpu-shares"),
         "Memory": flags.bytes("memory"),
         "NanoCpus": check::nano_cpus(flags.text("cpus")).unwrap_or(0),
         "CgroupParent": flags.text("cgroup-parent"),
         "BlkioWeight": flags.int("blkio-weight"),
+        "BlkioWeightDevice": weights,
         "BlkioDeviceReadBps": rates("device-read-bps", true)?,
         "BlkioDeviceWriteBps": rates("device-write-bps", true)?,
         "BlkioDeviceReadIOps": rates("device-read-iops", false)?,
@@ -339,6 +276,7 @@ fn resources(flags: &Parsed) -> Outcome<Map<String, Value>> {
         "CpusetCpus": flags.text("cpuset-cpus"),
         "CpusetMems": flags.text("cpuset-mems"),
         "Devices": devices,
+        "DeviceRequests": device_requests(flags)?,
         "DeviceCgroupRules": or_null(flags.list("device-cgroup-rule")),
         "MemoryReservation": flags.bytes("memory-reservation"),
         "MemorySwap": flags.bytes("memory-swap"),
@@ -367,28 +305,61 @@ pub(crate) fn restart_policy(text: &str) -> Outcome<Value> {
     Ok(json!({"Name": name, "MaximumRetryCount": maximum}))
 }
 
+/// `--add-host` values as the API takes them.
+fn hosts(flags: &Parsed) -> Outcome<Vec<String>> {
+    flags.list("add-host").into_iter().map(|text| check::host_entry(text).map_err(Failure::plain)).collect()
+}
+
+/// `--gpus` as device requests; nothing where none was asked for.
+fn device_requests(flags: &Parsed) -> Outcome<Value> {
+    let mut requests = Vec::new();
+    for text in flags.list("gpus") {
+        let mut request = object(json!({
+            "Driver": "", "Count": 0, "DeviceIDs": null, "Capabilities": [["gpu"]], "Options": {},
+        }));
+        for (key, value) in check::gpus(text).map_err(Failure::plain)? {
+            let list = || value.split(',').map(str::to_owned).collect::<Vec<_>>();
+            match key.as_str() {
+                "driver" => request.insert("Driver".into(), json!(value)),
+                "device" => request.insert("DeviceIDs".into(), json!(list())),
+                "capabilities" => {
+                    let all: Vec<String> = list().into_iter().chain(["gpu".to_owned()]).collect();
+                    request.insert("Capabilities".into(), json!([all]))
+                }
+                "options" => {
+                    request.insert("Options".into(), Value::Object(env::key_values(value.split(','))))
+                }
+                _ => request.insert("Count".into(), json!(value.parse::<i64>().unwrap_or(-1))),
+            };
+        }
+        if !request["DeviceIDs"].is_array() && request["Count"] == 0 {
+            request.insert("Count".into(), json!(1));
+        }
+        requests.push(Value::Object(request));
+    }
+    Ok(or_null(requests))
+}
+
 fn device(text: &str) -> Outcome<Value> {
+    let refuse = |why: String| Err(Failure::plain(why));
     let parts: Vec<_> = text.split(':').collect();
-    let is_mode = |part: &str| !part.is_empty() && part.chars().all(|letter| "rwm".contains(letter));
+    let is_mode = |part: &str| {
+        !part.is_empty()
+            && part.chars().all(|letter| "rwm".contains(letter) && part.matches(letter).count() == 1)
+    };
     let (host, inside, mode) = match parts[..] {
+        ["", ..] => return refuse(format!("bad format for path: {text}")),
         [host] => (host, host, "rwm"),
         [host, mode] if is_mode(mode) => (host, host, mode),
         [host, inside] => (host, inside, "rwm"),
-        [host, inside, mode] if is_mode(mode) => (host, inside, mode),
-        _ => return Err(Failure::plain(format!("invalid device specification: {text}"))),
+        [_, _, mode] if !is_mode(mode) => return refuse(format!("bad mode specified: {mode}")),
+        [host, inside, mode] => (host, inside, mode),
+        _ => return refuse(format!("bad format for path: {text}")),
     };
-    Ok(json!({"PathOnHost": host, "PathInContainer": inside, "CgroupPermissions": mode}))
-}
-
-fn rate(text: &str, sized: bool) -> Result<Value, String> {
-    let invalid = || format!("bad format: {text}. Correct format is <device-path>:<number>[<unit>]");
-    let (path, number) = text.split_once(':').ok_or_else(invalid)?;
-    if !path.starts_with("/dev/") {
-        return Err(format!("bad format for device path: {text}"));
+    if !inside.starts_with('/') {
+        return refuse(format!("{inside} is not an absolute path"));
     }
-    let value =
-        if sized { check::bytes(number).ok() } else { number.parse().ok().filter(|rate: &i64| *rate >= 0) };
-    Ok(json!({"Path": path, "Rate": value.ok_or_else(invalid)?}))
+    Ok(json!({"PathOnHost": host, "PathInContainer": inside, "CgroupPermissions": mode}))
 }
 
 /// Capability names in the kernel's form, without repetitions; what is added is not dropped.
@@ -443,9 +414,10 @@ fn security_options(options: &[&str]) -> Outcome<(Vec<String>, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flags::{Order, parse};
+    use crate::flags::{Flag, Order, parse};
+    use crate::spec::options::CREATE;
 
-    static ALL: [Flag; 90] = crate::commands::join(FLAGS, MORE);
+    static ALL: [Flag; 100] = CREATE;
 
     fn body_of(line: &[&str]) -> Result<Value, String> {
         let words: Vec<String> = line.iter().map(|&word| word.to_owned()).collect();
@@ -521,6 +493,20 @@ mod tests {
                 &["--no-healthcheck", "--health-cmd", "x", "b"],
                 "--no-healthcheck conflicts with --health-* options",
             ),
+            (&["--pid", "bogus", "b"], "--pid: invalid PID mode"),
+            (&["--device", "nope", "b"], "nope is not an absolute path"),
+            (&["--device", "/dev/x:/y:q", "b"], "bad mode specified: q"),
+            (&["--storage-opt", "size", "b"], "invalid storage option"),
+            (
+                &["--memory-swappiness", "101", "b"],
+                "invalid value: 101. Valid memory swappiness range is 0-100",
+            ),
+            (&["--log-driver", "none", "--log-opt", "a=b", "b"], "invalid logging opts for driver none"),
+            (
+                &["--network-alias", "x", "b"],
+                "network-scoped aliases are only supported for user-defined networks",
+            ),
+            (&["--env-file", "/", "b"], "invalid env file (/): read /: is a directory"),
             (&["--security-opt", "x", "b"], "Invalid --security-opt: \"x\""),
         ] {
             assert_eq!(body_of(line).unwrap_err(), why);

@@ -1,5 +1,7 @@
 //! Environment variables and labels, from flags and from files of lines.
 
+use std::io::Read as _;
+
 use serde_json::{Map, Value, json};
 
 use crate::failure::{Failure, Outcome};
@@ -11,7 +13,7 @@ use crate::failure::{Failure, Outcome};
 pub(crate) fn variables(files: &[&str], flags: &[&str]) -> Outcome<Vec<String>> {
     let mut all = Vec::new();
     for file in files {
-        for line in lines(file)? {
+        for line in lines(file).map_err(|why| of_file("env", file, why))? {
             match line.split_once('=') {
                 Some(_) => all.push(line),
                 // A bare name in a file is dropped where we do not have the variable.
@@ -38,7 +40,12 @@ pub(crate) fn variables(files: &[&str], flags: &[&str]) -> Outcome<Vec<String>> 
 pub(crate) fn labels(files: &[&str], flags: &[&str]) -> Outcome<Map<String, Value>> {
     let mut all = Vec::new();
     for file in files {
-        all.extend(lines(file)?);
+        // A bare name takes our own value, as of a variable.
+        let lines = lines(file).map_err(|why| of_file("label", file, why))?;
+        all.extend(lines.into_iter().filter_map(|line| match line.contains('=') {
+            true => Some(line),
+            false => std::env::var(&line).ok().map(|value| format!("{line}={value}")),
+        }));
     }
     all.extend(flags.iter().map(|&flag| flag.to_owned()));
     Ok(key_values(all.iter().map(String::as_str)))
@@ -53,11 +60,19 @@ pub(crate) fn key_values<'a>(texts: impl IntoIterator<Item = &'a str>) -> Map<St
         .collect()
 }
 
-fn lines(path: &str) -> Outcome<Vec<String>> {
-    let bytes =
-        std::fs::read(path).map_err(|error| Failure::plain(format!("open {path}: {}", describe(&error))))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::plain(format!("env file {path} contains invalid utf8 bytes")))?;
+/// A file's own failure: one that is not there says so by itself.
+fn of_file(kind: &str, path: &str, why: String) -> Failure {
+    match why.strip_prefix("open ") {
+        Some(_) => Failure::plain(why),
+        None => Failure::plain(format!("invalid {kind} file ({path}): {why}")),
+    }
+}
+
+fn lines(path: &str) -> Result<Vec<String>, String> {
+    let mut bytes = Vec::new();
+    let mut file = std::fs::File::open(path).map_err(|error| format!("open {path}: {}", describe(&error)))?;
+    file.read_to_end(&mut bytes).map_err(|error| format!("read {path}: {}", describe(&error)))?;
+    let text = String::from_utf8(bytes).map_err(|_| "invalid utf8 bytes".to_owned())?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut found = Vec::new();
     for line in text.lines() {
@@ -67,14 +82,10 @@ fn lines(path: &str) -> Outcome<Vec<String>> {
         }
         let name = line.split('=').next().unwrap_or("");
         if name.is_empty() {
-            return Err(Failure::plain(format!(
-                "poorly formatted environment: no variable name on line '{line}'"
-            )));
+            return Err(format!("no variable name on line '{line}'"));
         }
         if name.contains([' ', '\t']) {
-            return Err(Failure::plain(format!(
-                "poorly formatted environment: variable '{name}' contains whitespaces"
-            )));
+            return Err(format!("variable '{name}' contains whitespaces"));
         }
         found.push(line.to_owned());
     }

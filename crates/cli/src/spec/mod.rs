@@ -4,4 +4,5 @@ pub(crate) mod container;
 pub(crate) mod env;
 pub(crate) mod mounts;
 pub(crate) mod network;
+pub(crate) mod options;
 pub(crate) mod ports;

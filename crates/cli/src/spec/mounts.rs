@@ -20,6 +20,22 @@ pub(crate) fn csv_fields(text: &str) -> Vec<String> {
     fields
 }
 
+/// The column, from 1, of a quotation mark that does not begin its field, as Go's reader counts it.
+fn bare_quote(text: &str) -> Option<usize> {
+    let mut at = 0;
+    for field in text.split(',') {
+        // Within quotes the commas above cut too much; such fields begin with a mark and are fine.
+        if field.starts_with('"') {
+            return None;
+        }
+        if let Some(mark) = field.find('"') {
+            return Some(at + mark + 1);
+        }
+        at += field.len() + 1;
+    }
+    None
+}
+
 /// Makes a path that starts with a dot absolute, as the daemon cannot know where we stand.
 pub(crate) fn absolute(path: &str) -> String {
     if !path.starts_with('.') || Path::new(path).is_absolute() {
@@ -55,16 +71,12 @@ pub(crate) enum Volume {
 /// # Errors
 /// Docker's texts for what is no mount.
 pub(crate) fn parse_volume(text: &str) -> Result<Volume, String> {
-    if text.is_empty() || text == "/" {
-        return Err("invalid volume: must not be empty or the root".into());
+    if text.is_empty() {
+        return Err("invalid empty volume spec".into());
     }
     match text.split_once(':') {
-        Some((source, rest)) if !source.is_empty() => {
-            if rest == "/" || rest.starts_with("/:") {
-                return Err(format!("invalid specification: destination can't be '/': '{text}'"));
-            }
-            Ok(Volume::Bind(format!("{}:{rest}", absolute(source))))
-        }
+        Some(("", _)) => Err(format!("invalid spec: {text}: empty section between colons")),
+        Some((source, rest)) => Ok(Volume::Bind(format!("{}:{rest}", absolute(source)))),
         _ => Ok(Volume::Anonymous(text.to_owned())),
     }
 }
@@ -74,6 +86,12 @@ pub(crate) fn parse_volume(text: &str) -> Result<Volume, String> {
 /// # Errors
 /// Docker's texts for an unknown or incomplete field.
 pub(crate) fn parse_mount(text: &str) -> Result<Value, String> {
+    if text.is_empty() {
+        return Err("EOF".into());
+    }
+    if let Some(column) = bare_quote(text) {
+        return Err(format!("parse error on line 1, column {column}: bare \" in non-quoted-field"));
+    }
     let mut mount = Map::new();
     let mut options: [Map<String, Value>; 4] = Default::default();
     mount.insert("Type".into(), json!("volume"));
@@ -193,7 +211,7 @@ mod tests {
         assert_eq!(parse_volume("/data"), Ok(Volume::Anonymous("/data".into())));
         let here = std::env::current_dir().unwrap();
         assert_eq!(parse_volume("./x/../y:/b"), Ok(Volume::Bind(format!("{}/y:/b", here.display()))));
-        assert!(parse_volume("/a:/").is_err() && parse_volume("").is_err());
+        assert!(parse_volume(":/a").is_err() && parse_volume("").is_err());
     }
 
     #[test]
@@ -219,6 +237,8 @@ mod tests {
             assert_eq!(parse_mount(text), Ok(want), "{text}");
         }
         for (text, why) in [
+            ("", "EOF"),
+            ("type=\"bind", "parse error on line 1, column 6: bare \" in non-quoted-field"),
             ("x", "invalid field 'x' must be a key=value pair"),
             ("a=b", "unexpected key 'a' in 'a=b'"),
             ("type=bind", "target is required"),

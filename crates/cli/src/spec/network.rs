@@ -115,21 +115,27 @@ pub(crate) fn config(flags: &Parsed) -> Result<(String, Value), String> {
     }
     let mode = first.target.clone();
     let mut endpoints = Map::new();
+    let (mut user_defined, mut predefined) = (false, false);
     for attachment in &attachments {
         let special = matches!(attachment.target.as_str(), "host" | "none")
             || attachment.target.starts_with("container:");
-        if attachments.len() > 1 && special {
-            return Err(
-                "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
-                    .into(),
-            );
+        let special = special || matches!(attachment.target.as_str(), "default" | "bridge" | "");
+        if special && !attachment.aliases.is_empty() {
+            return Err("network-scoped aliases are only supported for user-defined networks".into());
         }
+        user_defined |= !special;
+        predefined |= special;
         if attachments.len() == 1 && attachment.is_plain() {
             continue;
         }
         if endpoints.insert(attachment.target.clone(), attachment.endpoint()).is_some() {
             return Err(format!("network {:?} is specified multiple times", attachment.target));
         }
+    }
+    if user_defined && predefined {
+        return Err(
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes".into(),
+        );
     }
     Ok((mode, json!({ "EndpointsConfig": endpoints })))
 }

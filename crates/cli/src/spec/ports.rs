@@ -65,7 +65,7 @@ impl Ports {
         }
         let (ports, protocol) = spec.split_once('/').unwrap_or((spec, "tcp"));
         let (start, end) = range(ports).ok_or_else(|| {
-            format!("invalid range format for --expose: {spec}, error: invalid start port '{ports}'")
+            format!("invalid range format for --expose: {spec}, error: {}", why_no_range(ports))
         })?;
         for port in start..=end {
             self.exposed.insert(format!("{port}/{}", protocol.to_ascii_lowercase()), json!({}));
@@ -77,11 +77,16 @@ impl Ports {
 /// Address, host part and container part of a spec; what is missing is empty.
 fn split(spec: &str) -> Result<(String, &str, &str), String> {
     let invalid = |address: &str| format!("invalid IP address: {address}");
+    let half = || {
+        let cut = spec.rsplitn(3, ':').nth(2).unwrap_or(spec);
+        format!("invalid IP address {cut}: address {cut}:: missing ']' in address")
+    };
     if let Some(rest) = spec.strip_prefix('[') {
-        let (address, rest) = rest.split_once(']').ok_or_else(|| invalid(spec))?;
+        let (address, rest) = rest.split_once(']').ok_or_else(half)?;
         let rest = rest.strip_prefix(':').ok_or_else(|| invalid(spec))?;
         address.parse::<std::net::Ipv6Addr>().map_err(|_| invalid(address))?;
-        let (host, container) = rest.split_once(':').unwrap_or(("", rest));
+        // Docker cuts at the last two colons, so that one port alone leaves half an address.
+        let (host, container) = rest.split_once(':').ok_or_else(half)?;
         return Ok((address.to_owned(), host, container));
     }
     let parts: Vec<&str> = spec.rsplitn(3, ':').collect();
@@ -96,6 +101,22 @@ fn split(spec: &str) -> Result<(String, &str, &str), String> {
         }
         _ => Err(invalid(spec)),
     }
+}
+
+/// Go's reason why a text is no port, and no range of ports.
+fn why_no_range(text: &str) -> String {
+    if text.is_empty() {
+        return "empty string specified for ports".into();
+    }
+    let (start, end) = text.split_once('-').unwrap_or((text, text));
+    for part in [start, end] {
+        if part.parse::<u16>().is_err() {
+            let digits = !part.is_empty() && part.bytes().all(|digit| digit.is_ascii_digit());
+            let why = if digits { "value out of range" } else { "invalid syntax" };
+            return format!("strconv.ParseUint: parsing {part:?}: {why}");
+        }
+    }
+    format!("invalid range specified for port: {text}")
 }
 
 fn range(text: &str) -> Option<(u16, u16)> {
@@ -136,6 +157,7 @@ mod tests {
             ("1.2.3:1:80", "invalid IP address: 1.2.3"),
             ("80/foo", "invalid proto: foo"),
             ("1-3:1-2", "invalid ranges specified for container and host Ports: 1-2 and 1-3"),
+            ("[::1]:80", "invalid IP address [:: address [::: missing ']' in address"),
             ("80:", "no port specified: 80:<empty>"),
             ("70000", "invalid containerPort: 70000"),
         ] {

@@ -42,7 +42,7 @@ fn attach(context: &Context, flags: &Parsed) -> Outcome {
     if stdin && tty && !terminal::stdin_is_terminal() {
         return Err(Failure::plain("the input device is not a TTY"));
     }
-    let keys = session::detach_keys(flags.text("detach-keys")).map_err(Failure::plain)?;
+    let keys = session::detach_keys(context.detach_keys(flags)).map_err(Failure::plain)?;
     let attendance = Attendance {
         api,
         resize: (tty && terminal::stdout_is_terminal()).then(|| format!("/containers/{id}/resize")),

@@ -36,7 +36,7 @@ pub(crate) static EVENTS: Command = Command {
         }
         let format = match flags.text("format") {
             "" | "json" => None,
-            template => Some(Format::new(&unescape(template), Over::Document)?),
+            template => Some(Format::new(&unescape(template), Over::Event)?),
         };
         let json = flags.text("format") == "json";
         context.api()?.open(request)?.each_document(|event| {

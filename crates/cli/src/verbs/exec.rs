@@ -39,7 +39,9 @@ fn exec(context: &Context, flags: &Parsed) -> Outcome {
     if stdin && tty && !terminal::stdin_is_terminal() {
         return Err(Failure::plain("the input device is not a TTY"));
     }
-    let keys = session::detach_keys(flags.text("detach-keys")).map_err(Failure::plain)?;
+    let detach_keys = context.detach_keys(flags);
+    // Keys that are none the daemon refuses, in its own words.
+    let keys = session::detach_keys(detach_keys);
     let variables = env::variables(&flags.list("env-file"), &flags.list("env"))?;
     let mut body = json!({
         "User": flags.text("user"),
@@ -49,7 +51,7 @@ fn exec(context: &Context, flags: &Parsed) -> Outcome {
         "AttachStderr": !detach,
         "AttachStdout": !detach,
         "Detach": detach,
-        "DetachKeys": flags.text("detach-keys"),
+        "DetachKeys": detach_keys,
         "Env": if variables.is_empty() { Value::Null } else { json!(variables) },
         "WorkingDir": flags.text("workdir"),
         "Cmd": flags.args[1..],
@@ -78,7 +80,7 @@ fn exec(context: &Context, flags: &Parsed) -> Outcome {
     let watch = attendance.watch()?;
     let hijacked = api.hijack(request)?;
     let raw = (stdin && tty).then(terminal::Raw::enter);
-    let detach_keys = if stdin && tty { keys } else { Vec::new() };
+    let detach_keys = if stdin && tty { keys.map_err(Failure::plain)? } else { Vec::new() };
     let end = attendance.until_end(watch, session::run(hijacked, Setup { stdin, raw: tty, detach_keys }));
     drop(raw);
     if end == End::Detached {

@@ -6,14 +6,14 @@ use std::io;
 use serde_json::{Value, json};
 
 use super::lifecycle::fail_with;
-use super::list::filters;
+use super::list::{filters, format_of};
 use crate::api::{Request, segment};
 use crate::commands::{Args, Command};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Kind, Order, Parsed, both, long};
 use crate::show::progress::{Counted, bytes_bar};
-use crate::show::rows::{self, Row};
+use crate::show::rows::{self, Row, Shape};
 use crate::show::table::{ellipsis, short_id};
 use crate::show::units::{ago, civil, go_time, human_size, human_size4};
 use crate::spec::env::describe;
@@ -38,7 +38,8 @@ pub(crate) static IMAGES: Command = Command {
     run: images,
 };
 
-static IMAGE_ROWS: rows::Kind = rows::Kind {
+/// The fields of an image in a list.
+pub(crate) static IMAGE_ROWS: rows::Kind = rows::Kind {
     headings: &[
         ("Repository", "REPOSITORY"),
         ("Tag", "TAG"),
@@ -52,7 +53,7 @@ static IMAGE_ROWS: rows::Kind = rows::Kind {
         ("SharedSize", "SHARED SIZE"),
         ("UniqueSize", "UNIQUE SIZE"),
     ],
-    hidden: &[],
+    go_type: "*formatter.imageContext",
 };
 
 fn images(context: &Context, flags: &Parsed) -> Outcome {
@@ -70,17 +71,8 @@ fn images(context: &Context, flags: &Parsed) -> Outcome {
     }
     let images = context.api()?.ask(request)?;
     let (full, digests) = (flags.is("no-trunc"), flags.is("digests"));
-    let format = flags.text("format");
+    let format = format_of(context, flags, "imagesFormat");
     let images = images.as_array().map_or(&[][..], Vec::as_slice);
-    if flags.is("quiet") && format.is_empty() {
-        for image in images {
-            let (id, names) = (image["Id"].as_str().unwrap_or(""), image_rows(image, full, digests).len());
-            for _ in 0..names {
-                println!("{}", if full { id } else { short_id(id) });
-            }
-        }
-        return Ok(());
-    }
     let rows: Vec<Row> = images
         .iter()
         .flat_map(|image| image_rows(image, full, digests || format.contains(".Digest")))
@@ -90,7 +82,21 @@ fn images(context: &Context, flags: &Parsed) -> Outcome {
     } else {
         &["Repository", "Tag", "ID", "CreatedSince", "Size"]
     };
-    print!("{}", rows::render(&IMAGE_ROWS, columns, &rows, format)?);
+    let format = match format {
+        table if digests && table.starts_with("table ") && !table.contains("{{.Digest}}") => {
+            format!("{table}\t{{{{.Digest}}}}")
+        }
+        format => format.to_owned(),
+    };
+    let raw = format!(
+        "repository: {{{{ .Repository }}}}\ntag: {{{{.Tag}}}}\n{}image_id: {{{{.ID}}}}\ncreated_at: {{{{.CreatedAt}}}}\nvirtual_size: {{{{.Size}}}}\n",
+        if digests { "digest: {{.Digest}}\n" } else { "" }
+    );
+    let (quiet, id) = (flags.is("quiet"), ("ID", "image_id"));
+    print!(
+        "{}",
+        rows::render(&IMAGE_ROWS, &Shape { format: &format, quiet, columns, id, raw: &raw }, &rows)?
+    );
     Ok(())
 }
 
@@ -146,6 +152,18 @@ fn image_rows(image: &Value, full: bool, with_digests: bool) -> Vec<Row> {
     names.into_iter().map(row).collect()
 }
 
+/// An image's fields for its disk usage: under its first name alone.
+pub(crate) fn usage_row(image: &Value, full: bool) -> Row {
+    let mut row = image_rows(image, full, false).swap_remove(0);
+    let size = |bytes: i64| json!(if bytes == -1 { "N/A".to_owned() } else { human_size(bytes) });
+    let (all, shared) = (image["Size"].as_i64().unwrap_or(-1), image["SharedSize"].as_i64().unwrap_or(-1));
+    row.insert("SharedSize".into(), size(shared));
+    row.insert("UniqueSize".into(), size(if shared == -1 || all == -1 { -1 } else { all - shared }));
+    let containers = image["Containers"].as_i64().filter(|count| *count != -1);
+    row.insert("Containers".into(), json!(containers.map_or("N/A".to_owned(), |count| count.to_string())));
+    row
+}
+
 /// `history`.
 pub(crate) static HISTORY: Command = Command {
     usage: "IMAGE",
@@ -172,7 +190,7 @@ static HISTORY_ROWS: rows::Kind = rows::Kind {
         ("Size", "SIZE"),
         ("Comment", "COMMENT"),
     ],
-    hidden: &[],
+    go_type: "*image.historyContext",
 };
 
 static HISTORY_ROWS_EXACT: rows::Kind = rows::Kind {
@@ -184,7 +202,7 @@ static HISTORY_ROWS_EXACT: rows::Kind = rows::Kind {
         ("Size", "SIZE"),
         ("Comment", "COMMENT"),
     ],
-    hidden: &[],
+    go_type: "*image.historyContext",
 };
 
 fn history(context: &Context, flags: &Parsed) -> Outcome {
@@ -216,15 +234,11 @@ fn history(context: &Context, flags: &Parsed) -> Outcome {
         .collect()
     };
     let rows: Vec<Row> = steps.as_array().into_iter().flatten().map(row).collect();
-    if flags.is("quiet") {
-        for row in &rows {
-            println!("{}", row["ID"].as_str().unwrap_or(""));
-        }
-        return Ok(());
-    }
     let kind = if human { &HISTORY_ROWS } else { &HISTORY_ROWS_EXACT };
     let columns = ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"];
-    print!("{}", rows::render(kind, &columns, &rows, flags.text("format"))?);
+    let (quiet, id) = (flags.is("quiet"), ("ID", "image_id"));
+    let format = if quiet { "" } else { flags.text("format") };
+    print!("{}", rows::render(kind, &Shape { format, quiet, columns: &columns, id, raw: "raw" }, &rows)?);
     Ok(())
 }
 
@@ -319,12 +333,13 @@ pub(crate) static IMPORT: Command = Command {
         long("platform", Kind::Text, "Platform of the image"),
     ],
     order: Order::Mixed,
-    args: Args::Between(1, 2),
+    args: Args::AtLeast(1),
     run: |context, flags| {
         let source = flags.args[0].as_str();
         let remote = source.starts_with("http://") || source.starts_with("https://");
         let mut request = Request::post("/images/create").query("fromSrc", if remote { source } else { "-" });
         if let Some(reference) = flags.args.get(1) {
+            Reference::parse_normalized(reference).map_err(|why| Failure::plain(why.to_string()))?;
             request = request.query("repo", reference.as_str());
         }
         for (flag, key) in [("message", "message"), ("platform", "platform")] {

@@ -17,8 +17,8 @@ pub(crate) const BUILD: &str = match option_env!("GANTRY_COMMIT") {
     None => "unknown",
 };
 
-/// The newest API version that is spoken.
-const API_VERSION: &str = "1.55";
+/// The API version that is spoken, with a daemon that knows it.
+const API_VERSION: &str = crate::api::VERSION;
 
 const FORMAT: Flag = both('f', "format", Kind::Text, "Format output: json or TEMPLATE");
 
@@ -64,9 +64,16 @@ fn version(context: &Context, flags: &Parsed) -> Outcome {
     match flags.text("format") {
         "" => print!("{}", version_text(&all)),
         "json" => println!("{all}"),
-        template => println!("{}", Format::new(&unescape(template), Over::Row)?.apply(&all)?),
+        template => answer_with(template, Over::Answer("version", "system.versionInfo"), &all)?,
     }
     failure.map_or(Ok(()), Err)
+}
+
+/// Prints what a template makes of an answer; the line ends also where it fails, as in Docker.
+fn answer_with(template: &str, over: Over, answer: &Value) -> Outcome {
+    let shown = Format::new(&unescape(template), over)?.apply(answer);
+    println!("{}", shown.as_deref().unwrap_or(""));
+    shown.map(drop)
 }
 
 fn version_text(all: &Value) -> String {
@@ -109,7 +116,9 @@ fn version_text(all: &Value) -> String {
             line("OS/Arch:", &format!("{}/{}", text(&details["Os"]), text(&details["Arch"])));
             line("Experimental:", &text(&details["Experimental"]));
         } else {
-            line("GitCommit:", &text(&details["GitCommit"]));
+            for (name, value) in details.as_object().into_iter().flatten() {
+                line(&format!("{name}:"), &text(value));
+            }
         }
     }
     out
@@ -153,7 +162,7 @@ fn info(context: &Context, flags: &Parsed) -> Outcome {
             if format == "json" {
                 println!("{info}");
             } else {
-                println!("{}", Format::new(&unescape(format), Over::Row)?.apply(&info)?);
+                answer_with(format, Over::Answer("", "system.dockerInfo"), &info)?;
             }
             match info["ServerErrors"][0].as_str() {
                 Some(text) => Err(Failure::plain(text)),

@@ -13,6 +13,9 @@ use crate::show::template::{Format, Over, unescape};
 const FORMAT: Flag = both('f', "format", Kind::Text, "Format output: json or TEMPLATE");
 const SIZE: Flag = both('s', "size", Kind::Bool, "Display total file sizes of containers");
 
+/// What `--type` takes in Docker.
+const TYPES: &str = "must be one of \"config\", \"container\", \"image\", \"network\", \"node\", \"plugin\", \"secret\", \"service\", \"task\", \"volume\"";
+
 /// `inspect`.
 pub(crate) static INSPECT: Command = Command {
     usage: "NAME|ID [NAME|ID...]",
@@ -22,14 +25,16 @@ pub(crate) static INSPECT: Command = Command {
     order: Order::Mixed,
     args: Args::AtLeast(1),
     run: |context, flags| match flags.text("type") {
+        "" if flags.given("type") => Err(Failure::plain(format!("type is empty: {TYPES}"))),
         "" => inspect(context, flags, &["container", "image", "network", "volume"]),
         "container" => inspect(context, flags, &["container"]),
         "image" => inspect(context, flags, &["image"]),
         "network" => inspect(context, flags, &["network"]),
         "volume" => inspect(context, flags, &["volume"]),
-        other => Err(Failure::plain(format!(
-            "unknown type: {other:?}: must be one of \"container\", \"image\", \"network\", \"volume\""
+        other if TYPES.contains(&format!("{other:?}")) => Err(Failure::plain(format!(
+            "objects of type {other:?} are not supported yet: there is no swarm and no plugin"
         ))),
+        other => Err(Failure::plain(format!("unknown type: {other:?}: {TYPES}"))),
     },
 };
 
@@ -88,6 +93,7 @@ fn inspect(context: &Context, flags: &Parsed, kinds: &[&str]) -> Outcome {
         }
     }
     match format {
+        Some(_) if found.is_empty() => println!(),
         Some(format) => {
             for value in &found {
                 match format.apply(value) {
@@ -107,6 +113,9 @@ fn inspect(context: &Context, flags: &Parsed, kinds: &[&str]) -> Outcome {
 }
 
 fn look_up(api: &Api, name: &str, kinds: &[&str], size: bool) -> Outcome<Value> {
+    if name.is_empty() && kinds.contains(&"container") {
+        return Err(Failure::plain("invalid container name or ID: value is empty"));
+    }
     let name_in_path = segment(name.strip_prefix('/').unwrap_or(name));
     let mut last = None;
     for kind in kinds {

@@ -6,11 +6,12 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use crate::api::{Error, Request, segment};
-use crate::commands::{Args, Command};
+use crate::commands::{Args, Command, join};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Kind, Order, Parsed, both, check, long};
 use crate::spec::container::restart_policy;
+use crate::spec::options::LIMITS;
 
 /// So many containers are worked on at a time.
 const AT_A_TIME: usize = 50;
@@ -44,7 +45,7 @@ pub(crate) static STOP: Command = verb(
     "Stop one or more running containers",
     "gantry container stop, gantry stop",
     &STOP_FLAGS,
-    |context, flags| each(context, flags, |id| stopping(id, "stop", flags)),
+    |context, flags| stop_each(context, flags, "stop"),
 );
 
 /// `restart`.
@@ -52,7 +53,7 @@ pub(crate) static RESTART: Command = verb(
     "Restart one or more containers",
     "gantry container restart, gantry restart",
     &STOP_FLAGS,
-    |context, flags| each(context, flags, |id| stopping(id, "restart", flags)),
+    |context, flags| stop_each(context, flags, "restart"),
 );
 
 /// `kill`.
@@ -135,28 +136,32 @@ pub(crate) static RENAME: Command = Command {
     },
 };
 
+static UPDATE_FLAGS: [Flag; 15] = join(
+    LIMITS,
+    [
+        long("kernel-memory", Kind::Bytes, ""),
+        long("restart", Kind::Text, "Restart policy to apply when a container exits"),
+    ],
+);
+
 /// `update`.
 pub(crate) static UPDATE: Command = verb(
     "Update configuration of one or more containers",
     "gantry container update, gantry update",
-    &[
-        long("blkio-weight", Kind::Uint16, "Block I/O weight, 10 to 1000; 0 leaves it alone").or("0"),
-        long("cpu-period", Kind::Int, "CPU period in microseconds"),
-        long("cpu-quota", Kind::Int, "CPU time per period in microseconds"),
-        long("cpu-rt-period", Kind::Int, "Real-time CPU period in microseconds"),
-        long("cpu-rt-runtime", Kind::Int, "Real-time CPU time per period in microseconds"),
-        both('c', "cpu-shares", Kind::Int, "CPU shares (relative weight)"),
-        long("cpus", Kind::Cpus, "Number of CPUs"),
-        long("cpuset-cpus", Kind::Text, "CPUs to run on (0-3, 0,1)"),
-        long("cpuset-mems", Kind::Text, "Memory nodes to use (0-3, 0,1)"),
-        both('m', "memory", Kind::Bytes, "Memory limit"),
-        long("memory-reservation", Kind::Bytes, "Soft memory limit"),
-        long("memory-swap", Kind::SwapBytes, "Limit of memory and swap together; -1 for unlimited swap"),
-        long("pids-limit", Kind::Int, "Limit of processes; -1 for none"),
-        long("restart", Kind::Text, "What to do when the container exits"),
-    ],
+    &UPDATE_FLAGS,
     update,
 );
+
+/// Refuses what contradicts itself, and says what is no longer said so, before anything is stopped.
+fn stop_each(context: &Context, flags: &Parsed, what: &str) -> Outcome {
+    if flags.given("time") {
+        println!("Flag --time has been deprecated, use --timeout instead");
+        if flags.given("timeout") {
+            return Err(Failure::plain("conflicting options: cannot specify both --timeout and --time"));
+        }
+    }
+    each(context, flags, |id| stopping(id, what, flags))
+}
 
 fn stopping(id: &str, what: &str, flags: &Parsed) -> Request {
     let mut request = Request::post(format!("/containers/{id}/{what}"));
@@ -203,9 +208,12 @@ fn update(context: &Context, flags: &Parsed) -> Outcome {
             body.insert(field.into(), json!(flags.int(flag)));
         }
     }
-    for (flag, field) in
-        [("memory", "Memory"), ("memory-reservation", "MemoryReservation"), ("memory-swap", "MemorySwap")]
-    {
+    for (flag, field) in [
+        ("kernel-memory", "KernelMemory"),
+        ("memory", "Memory"),
+        ("memory-reservation", "MemoryReservation"),
+        ("memory-swap", "MemorySwap"),
+    ] {
         if flags.given(flag) {
             body.insert(field.into(), json!(flags.bytes(flag)));
         }

@@ -10,7 +10,7 @@ use crate::commands::{Args, Command};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Kind, Order, Parsed, both, long};
-use crate::show::rows::{self, Row};
+use crate::show::rows::{self, LABELS, Row, Shape, joined_labels};
 use crate::show::table::{self, ellipsis, quote, short_id};
 use crate::show::units::{ago, go_time, human_size};
 
@@ -34,6 +34,14 @@ pub(crate) static PS: Command = Command {
     run: ps,
 };
 
+/// `--format`'s value, else the user's configured default, which `--quiet` overrides.
+pub(crate) fn format_of<'a>(context: &'a Context, flags: &'a Parsed, key: &str) -> &'a str {
+    match flags.text("format") {
+        "" if !flags.is("quiet") => context.config().text(key),
+        format => format,
+    }
+}
+
 /// `--filter` values as the API takes them.
 pub(crate) fn filters(flags: &Parsed) -> Option<String> {
     let mut all: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
@@ -47,7 +55,8 @@ pub(crate) fn filters(flags: &Parsed) -> Option<String> {
     (!all.is_empty()).then(|| json!(all).to_string())
 }
 
-static CONTAINERS: rows::Kind = rows::Kind {
+/// The fields of a container in a list.
+pub(crate) static CONTAINERS: rows::Kind = rows::Kind {
     headings: &[
         ("ID", "CONTAINER ID"),
         ("Names", "NAMES"),
@@ -65,8 +74,13 @@ static CONTAINERS: rows::Kind = rows::Kind {
         ("Networks", "NETWORKS"),
         ("Platform", "PLATFORM"),
     ],
-    hidden: &["LabelsMap"],
+    go_type: "*formatter.ContainerContext",
 };
+
+/// `--format raw`, without the size.
+const RAW: &str = "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\n\
+    state: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\nnames: {{.Names}}\nlabels: {{- pad .Labels 1 0}}\n\
+    ports: {{- pad .Ports 1 0}}\n";
 
 fn ps(context: &Context, flags: &Parsed) -> Outcome {
     let mut request = Request::get("/containers/json");
@@ -77,7 +91,8 @@ fn ps(context: &Context, flags: &Parsed) -> Outcome {
     if limit > 0 {
         request = request.query("limit", limit.to_string());
     }
-    let format = flags.text("format");
+    let quiet = flags.is("quiet");
+    let format = format_of(context, flags, "psFormat");
     if flags.is("size") || format.contains(".Size") {
         request = request.query("size", "1");
     }
@@ -88,21 +103,23 @@ fn ps(context: &Context, flags: &Parsed) -> Outcome {
     let full = flags.is("no-trunc");
     let rows: Vec<Row> =
         containers.as_array().into_iter().flatten().map(|container| row(container, full)).collect();
-    if flags.is("quiet") && format.is_empty() {
-        for row in &rows {
-            println!("{}", row["ID"].as_str().unwrap_or(""));
-        }
-        return Ok(());
+    if quiet && !format.is_empty() {
+        eprintln!("WARNING: Ignoring custom format, because both --format and --quiet are set.");
     }
-    let mut columns = vec!["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"];
+    let (mut columns, mut raw) =
+        (vec!["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"], RAW.to_owned());
     if flags.is("size") {
         columns.push("Size");
+        raw.push_str("size: {{.Size}}\n");
     }
-    print!("{}", rows::render(&CONTAINERS, &columns, &rows, format)?);
+    let format = if quiet && format != "raw" { "" } else { format };
+    let shape = Shape { format, quiet, columns: &columns, id: ("ID", "container_id"), raw: &raw };
+    print!("{}", rows::render(&CONTAINERS, &shape, &rows)?);
     Ok(())
 }
 
-fn row(container: &Value, full: bool) -> Row {
+/// A container's fields; `full` leaves nothing out.
+pub(crate) fn row(container: &Value, full: bool) -> Row {
     let text = |field: &str| container[field].as_str().unwrap_or("");
     let id = if full { text("Id") } else { short_id(text("Id")) };
     let command = if full { text("Command").to_owned() } else { ellipsis(text("Command"), 20) };
@@ -112,9 +129,6 @@ fn row(container: &Value, full: bool) -> Row {
         .map(|name| name.strip_prefix('/').unwrap_or(name))
         .filter(|name| full || !name.contains('/'))
         .collect();
-    let labels = container["Labels"].as_object().into_iter().flatten();
-    let labels: Vec<String> =
-        labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or(""))).collect();
     let mounts = || container["Mounts"].as_array().into_iter().flatten();
     let mount_names: Vec<String> = mounts()
         .map(|mount| {
@@ -140,7 +154,7 @@ fn row(container: &Value, full: bool) -> Row {
     } else {
         human_size(writable)
     };
-    let fields = [
+    rows::row([
         ("ID", json!(id)),
         ("Names", json!(names.join(","))),
         ("Image", json!(image_name(container, full))),
@@ -151,14 +165,13 @@ fn row(container: &Value, full: bool) -> Row {
         ("State", json!(text("State"))),
         ("Status", json!(text("Status"))),
         ("Size", json!(size)),
-        ("Labels", json!(labels.join(","))),
+        ("Labels", json!(joined_labels(&container["Labels"]))),
         ("Mounts", json!(mount_names.join(","))),
         ("LocalVolumes", json!(volumes.to_string())),
         ("Networks", json!(networks.join(","))),
         ("Platform", Value::Null),
-        ("LabelsMap", container["Labels"].clone()),
-    ];
-    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        (LABELS, container["Labels"].clone()),
+    ])
 }
 
 fn image_name(container: &Value, full: bool) -> String {
@@ -236,8 +249,13 @@ pub(crate) static PORT: Command = Command {
         if let Some(wanted) = flags.args.get(1) {
             let (number, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
             if number.parse::<u16>().is_err() {
+                let why = if !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()) {
+                    "value out of range"
+                } else {
+                    "invalid syntax"
+                };
                 return Err(Failure::plain(format!(
-                    "invalid port '{wanted}': invalid port number '{number}'"
+                    "Error: invalid port ({number}): strconv.ParseUint: parsing {number:?}: {why}"
                 )));
             }
             let bindings = ports

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::list::filters;
+use super::list::{filters, format_of};
 use crate::api::Request;
 use crate::commands::{Args, Command};
 use crate::flags::{Kind, Order, both, long};
-use crate::show::rows::{self, Row};
+use crate::show::rows::{self, LABELS, Row, Shape, joined_labels};
 use crate::show::table::short_id;
 use crate::show::units::go_time;
 
@@ -22,7 +22,7 @@ static NETWORKS: rows::Kind = rows::Kind {
         ("Labels", "LABELS"),
         ("CreatedAt", "CREATED AT"),
     ],
-    hidden: &[],
+    go_type: "*network.networkContext",
 };
 
 /// `network ls`.
@@ -48,14 +48,14 @@ pub(crate) static LS: Command = Command {
         let mut networks: Vec<&Value> = answer.as_array().into_iter().flatten().collect();
         networks.sort_by_key(|network| network["Name"].as_str().unwrap_or(""));
         let rows: Vec<Row> = networks.into_iter().map(|network| row(network, full)).collect();
-        let format = flags.text("format");
-        if flags.is("quiet") && format.is_empty() {
-            for row in &rows {
-                println!("{}", row["ID"].as_str().unwrap_or(""));
-            }
-            return Ok(());
-        }
-        print!("{}", rows::render(&NETWORKS, &["ID", "Name", "Driver", "Scope"], &rows, format)?);
+        let shape = Shape {
+            format: format_of(context, flags, "networksFormat"),
+            quiet: flags.is("quiet"),
+            columns: &["ID", "Name", "Driver", "Scope"],
+            id: ("ID", "network_id"),
+            raw: "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n",
+        };
+        print!("{}", rows::render(&NETWORKS, &shape, &rows)?);
         Ok(())
     },
 };
@@ -65,12 +65,6 @@ fn row(network: &Value, full: bool) -> Row {
     let flag = |field: &str, absent: bool| network[field].as_bool().unwrap_or(absent).to_string();
     let created = text("Created");
     let created_at = crate::show::units::parse_time(&created).map_or(created, go_time);
-    let labels: Vec<String> = network["Labels"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or("")))
-        .collect();
     let id = text("Id");
     [
         ("ID", if full { id } else { short_id(&id).to_owned() }),
@@ -80,10 +74,11 @@ fn row(network: &Value, full: bool) -> Row {
         ("IPv4", flag("EnableIPv4", true)),
         ("IPv6", flag("EnableIPv6", false)),
         ("Internal", flag("Internal", false)),
-        ("Labels", labels.join(",")),
+        ("Labels", joined_labels(&network["Labels"])),
         ("CreatedAt", created_at),
     ]
     .into_iter()
     .map(|(field, text)| (field.to_owned(), json!(text)))
+    .chain([(LABELS.to_owned(), network["Labels"].clone())])
     .collect()
 }

@@ -12,13 +12,14 @@ use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Kind, Order, Parsed, both, long};
 use crate::session::{self, Attendance, End, Setup};
 use crate::show::progress;
-use crate::spec::container::{self, FLAGS, MORE};
 use crate::spec::env::describe;
+use crate::spec::{container, options};
 use crate::terminal;
+use gantry_client::api::model::Reference;
 
-static CREATE_FLAGS: [Flag; 90] = join(FLAGS, MORE);
-static RUN_FLAGS: [Flag; 93] = join(
-    join::<85, 5, 90>(FLAGS, MORE),
+static CREATE_FLAGS: [Flag; 100] = options::CREATE;
+static RUN_FLAGS: [Flag; 103] = join(
+    options::CREATE,
     [
         both('d', "detach", Kind::Bool, "Run in the background and print the container's ID"),
         long("detach-keys", Kind::Text, "Keys that detach from the container"),
@@ -47,7 +48,7 @@ pub(crate) static CREATE: Command = Command {
     args: Args::AtLeast(1),
     run: |context, flags| {
         let body = container::body(flags, false).map_err(|failure| explain("create", failure.text))?;
-        let id = create(context.api()?, flags, body).map_err(|failure| explain("create", failure.text))?;
+        let id = create(context, flags, body)?;
         println!("{id}");
         Ok(())
     },
@@ -90,9 +91,10 @@ fn run(context: &Context, flags: &Parsed) -> Outcome {
     if tty && let Some((rows, columns)) = terminal::size() {
         body["HostConfig"]["ConsoleSize"] = json!([rows, columns]);
     }
-    let keys = session::detach_keys(flags.text("detach-keys"));
+    let detach_keys = context.detach_keys(flags);
+    let keys = session::detach_keys(detach_keys);
     let api = context.api()?;
-    let id = create(api, flags, body).map_err(|failure| not_started(&failure.text))?;
+    let id = create(context, flags, body).map_err(|failure| not_started(&failure.text))?;
     let start = Request::post(format!("/containers/{id}/start"));
     if !(stdin || stdout || stderr) {
         api.ask(start).map_err(|error| not_started(&error.to_string()))?;
@@ -113,10 +115,10 @@ fn run(context: &Context, flags: &Parsed) -> Outcome {
             attach = attach.query(stream, "1");
         }
     }
-    if let Some(keys) = flags.given_text("detach-keys") {
-        attach = attach.query("detachKeys", keys);
+    if !detach_keys.is_empty() {
+        attach = attach.query("detachKeys", detach_keys);
     }
-    let hijacked = api.hijack(attach).map_err(|error| explain("run", error.to_string()))?;
+    let hijacked = api.hijack(attach)?;
     let exit = api
         .open(Request::post(format!("/containers/{id}/wait")).query("condition", condition))
         .map_err(|failure| explain("run", failure.text))?;
@@ -146,9 +148,19 @@ pub(crate) fn exit_of(waited: &Value) -> Outcome {
 }
 
 /// Creates the container, fetching the image where it is missing and may be; returns the id.
-fn create(api: &Api, flags: &Parsed, body: Value) -> Outcome<String> {
+fn create(context: &Context, flags: &Parsed, mut body: Value) -> Outcome<String> {
+    let api = context.api()?;
     let cid_file = CidFile::reserve(flags.text("cidfile"))?;
     let image = flags.args[0].as_str();
+    if !is_id(image) {
+        Reference::parse_normalized(image).map_err(|why| Failure::plain(why.to_string()))?;
+    }
+    if let Some(platform) = flags.given_text("platform") {
+        check_platform(platform)?;
+    }
+    if flags.is("use-api-socket") {
+        mount_api_socket(context, &mut body)?;
+    }
     let pull = flags.text("pull");
     if !matches!(pull, "always" | "missing" | "never" | "") {
         return Err(Failure::plain(format!(
@@ -169,7 +181,10 @@ fn create(api: &Api, flags: &Parsed, body: Value) -> Outcome<String> {
     };
     let answer = match api.ask(request()) {
         Err(error)
-            if error.status() == 404 && pull == "missing" && error.to_string().contains("No such image") =>
+            if error.status() == 404
+                && pull == "missing"
+                && !is_id(image)
+                && error.to_string().contains("No such image") =>
         {
             if !flags.is("quiet") {
                 eprintln!("Unable to find image '{}' locally", familiar(image));
@@ -187,6 +202,63 @@ fn create(api: &Api, flags: &Parsed, body: Value) -> Outcome<String> {
     Ok(id)
 }
 
+/// Whether an image is named by its whole id, which no registry can be asked for.
+fn is_id(image: &str) -> bool {
+    let digits = image.strip_prefix("sha256:").unwrap_or(image);
+    digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// Refuses a platform that is none: `os`, `arch`, `os/arch` or `os/arch/variant`.
+fn check_platform(text: &str) -> Outcome {
+    const ALONE: [&str; 21] = [
+        "linux",
+        "windows",
+        "darwin",
+        "freebsd",
+        "netbsd",
+        "openbsd",
+        "solaris",
+        "plan9",
+        "android",
+        "aix",
+        "dragonfly",
+        "illumos",
+        "386",
+        "amd64",
+        "arm",
+        "arm64",
+        "ppc64le",
+        "riscv64",
+        "s390x",
+        "x86_64",
+        "aarch64",
+    ];
+    let parts: Vec<&str> = text.split('/').collect();
+    let why = match parts.len() {
+        1 if ALONE.contains(&text.to_ascii_lowercase().as_str()) => return Ok(()),
+        1 => "unknown operating system or architecture",
+        2 | 3 if parts.iter().all(|part| !part.is_empty()) => return Ok(()),
+        _ => "cannot parse platform specifier",
+    };
+    Err(Failure::plain(format!("error parsing specified platform: {text:?}: {why}: invalid argument")))
+}
+
+/// Gives the container the daemon's socket where Docker's clients look for it.
+fn mount_api_socket(context: &Context, body: &mut Value) -> Outcome {
+    let path = context.host.strip_prefix("unix://").ok_or_else(|| {
+        Failure::plain(format!(
+            "--use-api-socket needs a daemon at a unix socket, and {} is none",
+            context.host
+        ))
+    })?;
+    let mount = json!({"Type": "bind", "Source": path, "Target": "/var/run/docker.sock"});
+    match &mut body["HostConfig"]["Mounts"] {
+        Value::Array(mounts) => mounts.push(mount),
+        none => *none = json!([mount]),
+    }
+    Ok(())
+}
+
 /// A reference with its default tag: `busybox:latest`.
 fn familiar(image: &str) -> String {
     let last = image.rsplit('/').next().unwrap_or(image);
@@ -199,6 +271,8 @@ fn fetch(api: &Api, image: &str, flags: &Parsed) -> Outcome {
         Some((name, digest)) => (name, digest),
         None => full.rsplit_once(':').unwrap_or((&full, "latest")),
     };
+    let name = Reference::parse_normalized(name)
+        .map_or(name.to_owned(), |full| format!("{}/{}", full.domain(), full.path()));
     let mut request = Request::post("/images/create").query("fromImage", name).query("tag", tag);
     if let Some(platform) = flags.given_text("platform") {
         request = request.query("platform", platform);
@@ -260,6 +334,10 @@ mod tests {
 
     #[test]
     fn exit_codes_of_failed_starts() {
+        for (platform, good) in [("linux/amd64", true), ("arm64", true), ("bogus", false), ("a/b/c/d", false)]
+        {
+            assert_eq!(check_platform(platform).is_ok(), good, "{platform}");
+        }
         for (text, code) in [
             ("… exec: \"x\": executable file not found in $PATH: unknown", 127),
             ("… exec: \"/x\": stat /x: no such file or directory", 127),

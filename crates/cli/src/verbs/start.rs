@@ -1,8 +1,9 @@
 //! `start`: in the background for many, or attached to one.
 
 use super::lifecycle::fail_with;
-use crate::api::{Api, Request, segment};
+use crate::api::{Request, segment};
 use crate::commands::{Args, Command};
+use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Kind, Order, Parsed, both, long};
 use crate::session::{self, Attendance, End, Setup};
@@ -23,7 +24,7 @@ pub(crate) static START: Command = Command {
     run: |context, flags| {
         let api = context.api()?;
         if flags.is("attach") || flags.is("interactive") {
-            return attached(api, flags);
+            return attached(context, flags);
         }
         let (mut errors, mut failed) = (Vec::new(), Vec::new());
         for name in &flags.args {
@@ -42,7 +43,8 @@ pub(crate) static START: Command = Command {
     },
 };
 
-fn attached(api: &Api, flags: &Parsed) -> Outcome {
+fn attached(context: &Context, flags: &Parsed) -> Outcome {
+    let api = context.api()?;
     let [name] = flags.args.as_slice() else {
         return Err(Failure::plain("you cannot start and attach multiple containers at once"));
     };
@@ -51,7 +53,7 @@ fn attached(api: &Api, flags: &Parsed) -> Outcome {
     let id = details["Id"].as_str().unwrap_or(&name).to_owned();
     let tty = details["Config"]["Tty"].as_bool().unwrap_or(false);
     let stdin = flags.is("interactive") && details["Config"]["OpenStdin"].as_bool().unwrap_or(false);
-    let keys = session::detach_keys(flags.text("detach-keys")).map_err(Failure::plain)?;
+    let keys = session::detach_keys(context.detach_keys(flags)).map_err(Failure::plain)?;
     let attendance = Attendance {
         api,
         resize: (tty && terminal::stdout_is_terminal()).then(|| format!("/containers/{id}/resize")),

@@ -57,7 +57,7 @@ fn gantryd() -> Outcome<PathBuf> {
 }
 
 fn answers(host: &str) -> bool {
-    Api::new(host).is_ok_and(|api| api.open(Request::get("/_ping")).is_ok())
+    Api::new(host, Vec::new()).is_ok_and(|api| api.open(Request::get("/_ping")).is_ok())
 }
 
 fn start(context: &Context, flags: &Parsed) -> Outcome {

@@ -3,15 +3,17 @@
 use serde_json::{Value, json};
 
 use super::lifecycle::fail_with;
-use super::list::filters;
+use super::list::{filters, format_of};
 use crate::api::{Request, segment};
 use crate::commands::{Args, Command};
 use crate::failure::Failure;
 use crate::flags::{Kind, Order, both, long};
-use crate::show::rows::{self, Row};
+use crate::show::rows::{self, LABELS, Row, Shape, joined_labels};
+use crate::show::units::human_size4;
 use crate::spec::env::{key_values, labels};
 
-static VOLUMES: rows::Kind = rows::Kind {
+/// The fields of a volume in a list.
+pub(crate) static VOLUMES: rows::Kind = rows::Kind {
     headings: &[
         ("Driver", "DRIVER"),
         ("Name", "VOLUME NAME"),
@@ -24,7 +26,7 @@ static VOLUMES: rows::Kind = rows::Kind {
         ("Availability", "AVAILABILITY"),
         ("Status", "STATUS"),
     ],
-    hidden: &[],
+    go_type: "*formatter.volumeContext",
 };
 
 /// `volume ls`.
@@ -48,41 +50,37 @@ pub(crate) static LS: Command = Command {
         let mut volumes: Vec<&Value> = answer["Volumes"].as_array().into_iter().flatten().collect();
         volumes.sort_by_key(|volume| volume["Name"].as_str().unwrap_or(""));
         let rows: Vec<Row> = volumes.into_iter().map(row).collect();
-        let format = flags.text("format");
-        if flags.is("quiet") && format.is_empty() {
-            for row in &rows {
-                println!("{}", row["Name"].as_str().unwrap_or(""));
-            }
-            return Ok(());
-        }
-        print!("{}", rows::render(&VOLUMES, &["Driver", "Name"], &rows, format)?);
+        let shape = Shape {
+            format: format_of(context, flags, "volumesFormat"),
+            quiet: flags.is("quiet"),
+            columns: &["Driver", "Name"],
+            id: ("Name", "name"),
+            raw: "name: {{.Name}}\ndriver: {{.Driver}}\n",
+        };
+        print!("{}", rows::render(&VOLUMES, &shape, &rows)?);
         Ok(())
     },
 };
 
-fn row(volume: &Value) -> Row {
+/// A volume's fields; its size and its users where the daemon counted them.
+pub(crate) fn row(volume: &Value) -> Row {
     let text = |field: &str| volume[field].as_str().unwrap_or("").to_owned();
-    let labels: Vec<String> = volume["Labels"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or("")))
-        .collect();
     let absent = || "N/A".to_owned();
     [
         ("Driver", text("Driver")),
         ("Name", text("Name")),
         ("Scope", text("Scope")),
         ("Mountpoint", text("Mountpoint")),
-        ("Labels", labels.join(",")),
-        ("Links", absent()),
-        ("Size", absent()),
+        ("Labels", joined_labels(&volume["Labels"])),
+        ("Links", volume["UsageData"]["RefCount"].as_i64().map_or_else(absent, |links| links.to_string())),
+        ("Size", volume["UsageData"]["Size"].as_i64().map_or_else(absent, human_size4)),
         ("Group", absent()),
         ("Availability", absent()),
         ("Status", absent()),
     ]
     .into_iter()
     .map(|(field, text)| (field.to_owned(), json!(text)))
+    .chain([(LABELS.to_owned(), volume["Labels"].clone())])
     .collect()
 }
 
@@ -92,9 +90,9 @@ pub(crate) static CREATE: Command = Command {
     about: "Create a volume",
     aliases: "",
     flags: &[
-        both('d', "driver", Kind::Text, "Volume driver").or("local"),
-        long("label", Kind::List, "Set labels"),
-        both('o', "opt", Kind::Map, "Options of the driver"),
+        both('d', "driver", Kind::Text, "Specify volume driver name").or("local"),
+        long("label", Kind::Label, "Set metadata for a volume"),
+        both('o', "opt", Kind::Map, "Set driver specific options"),
         long("name", Kind::Text, ""),
     ],
     order: Order::Mixed,
@@ -124,7 +122,7 @@ pub(crate) static CREATE: Command = Command {
 /// `volume rm`.
 pub(crate) static RM: Command = Command {
     usage: "VOLUME [VOLUME...]",
-    about: "Remove one or more volumes that no container uses",
+    about: "Remove one or more volumes",
     aliases: "gantry volume rm, gantry volume remove",
     flags: &[both('f', "force", Kind::Bool, "Force the removal of one or more volumes")],
     order: Order::Mixed,
