@@ -21,6 +21,15 @@ use crate::{busybox, dist, host};
 
 const DOCKERFILE: &str = "FROM busybox\nENV GREETING=hello\nCOPY index.html /www/\nEXPOSE 80\n\
     CMD [\"httpd\", \"-f\", \"-p\", \"80\", \"-h\", \"/www\"]\n";
+/// What a reader may try next, with a daemon that stays.
+const NEXT: &str = "
+To go on, with a daemon that stays:
+  target/dist/gantry system start                         starts gantryd, if none runs
+  target/dist/gantry image bootstrap debian:bookworm      a base image from the signed Debian archive
+  target/dist/gantry run --rm -it debian:bookworm bash    a shell in a container of it
+  source <(target/dist/gantry completion bash)            names and flags complete
+The stock docker CLI works too: export DOCKER_HOST=unix:///run/gantry/gantry.sock DOCKER_BUILDKIT=0";
+
 const PAGE: &str = "<h1>Lifted by Gantry</h1>\n";
 
 /// Does it all, cleans up also after a failure, and says what it did.
@@ -41,9 +50,7 @@ pub(crate) fn run() -> Result<()> {
     for line in said {
         println!("  - {line}");
     }
-    println!(
-        "\nTo go on: target/dist/gantry system start, then DOCKER_HOST=unix:///run/gantry/gantry.sock docker ps"
-    );
+    println!("{NEXT}");
     Ok(())
 }
 

@@ -226,6 +226,9 @@ impl Format {
             })
             .func("pad", move |args| {
                 let (before, after) = (number(args, 1), number(args, 2));
+                if text(args, 0).is_empty() {
+                    return string(String::new());
+                }
                 string(format!("{}{}{}", " ".repeat(before), text(args, 0), " ".repeat(after)))
             })
             .func("truncate", move |args| {
@@ -422,6 +425,7 @@ mod tests {
         check("{{json .Ports}}", ROW, r#"{"80/tcp":[{"HostIp":"","HostPort":"1\u003c2"}]}"#);
         check("{{.State.Running}} {{.Args}} {{.Env}} {{.Nil}}", Document, "true [a b] [] <nil>");
         check("{{range $p, $b := .Ports}}{{$p}}={{(index $b 0).HostPort}}{{end}}", Document, "80/tcp=1<2");
+        check("[{{pad \"\" 1 2}}]", Document, "[]");
         check("{{pad \"x\" 1 2}}|{{truncate \"abcdef\" 3}}", Document, " x  |abc");
         check(
             "{{.State.ID}} {{json .State}}",

@@ -158,7 +158,8 @@ pub(crate) fn usage_row(image: &Value, full: bool) -> Row {
     let size = |bytes: i64| json!(if bytes == -1 { "N/A".to_owned() } else { human_size(bytes) });
     let (all, shared) = (image["Size"].as_i64().unwrap_or(-1), image["SharedSize"].as_i64().unwrap_or(-1));
     row.insert("SharedSize".into(), size(shared));
-    row.insert("UniqueSize".into(), size(if shared == -1 || all == -1 { -1 } else { all - shared }));
+    let unique = if shared == -1 || all == -1 { "N/A".to_owned() } else { human_size4(all - shared) };
+    row.insert("UniqueSize".into(), json!(unique));
     let containers = image["Containers"].as_i64().filter(|count| *count != -1);
     row.insert("Containers".into(), json!(containers.map_or("N/A".to_owned(), |count| count.to_string())));
     row

@@ -57,7 +57,7 @@ fn version(context: &Context, flags: &Parsed) -> Outcome {
         "Context": "default",
     });
     let (server, failure) = match context.api().and_then(|api| api.get("/version")) {
-        Ok(server) => (server, None),
+        Ok(server) => (without_empty_details(server), None),
         Err(failure) => (Value::Null, Some(failure)),
     };
     let all = json!({"Client": client, "Server": server});
@@ -67,6 +67,18 @@ fn version(context: &Context, flags: &Parsed) -> Outcome {
         template => answer_with(template, Over::Answer("version", "system.versionInfo"), &all)?,
     }
     failure.map_or(Ok(()), Err)
+}
+
+/// A component that says nothing more about itself has no details, rather than none in them.
+fn without_empty_details(mut server: Value) -> Value {
+    for component in
+        server["Components"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut)
+    {
+        if component.get("Details").and_then(Value::as_object).is_some_and(serde_json::Map::is_empty) {
+            component.remove("Details");
+        }
+    }
+    server
 }
 
 /// Prints what a template makes of an answer; the line ends also where it fails, as in Docker.

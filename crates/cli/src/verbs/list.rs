@@ -93,7 +93,7 @@ fn ps(context: &Context, flags: &Parsed) -> Outcome {
     }
     let quiet = flags.is("quiet");
     let format = format_of(context, flags, "psFormat");
-    if flags.is("size") || format.contains(".Size") {
+    if flags.is("size") || format.contains(".Size") || format.contains("json .}}") {
         request = request.query("size", "1");
     }
     if let Some(filters) = filters(flags) {

@@ -72,6 +72,11 @@ fn stats(context: &Context, flags: &Parsed) -> Outcome {
         print!("{}", show(&rows)?);
         return Ok(());
     }
+    // What is not there is told of at once, and of all of them.
+    let look_up = |name: &String| api.get(format!("/containers/{}/json", segment(name))).err();
+    let missing: Vec<String> =
+        flags.args.iter().filter_map(look_up).map(|failure| failure.to_string()).collect();
+    super::lifecycle::fail_with(missing)?;
     live(api, flags, |samples| {
         let rows: Vec<Row> = samples.iter().map(|(name, sample)| row(name, sample, full)).collect();
         show(&rows)
