@@ -8,6 +8,7 @@
 
 mod body;
 mod changes;
+mod log;
 mod network;
 mod notify;
 mod options;
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // For people: the chain of reasons in one line, never a backtrace.
-            eprintln!("gantryd: {error:#}");
+            log::say(&format!("gantryd: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -37,10 +38,10 @@ fn start() -> Result<()> {
     let options = options::Options::read()?;
     settings::check(&options)?;
     if options.validate {
-        eprintln!("configuration OK");
+        log::say("configuration OK");
         return Ok(());
     }
-    serve::log(&options);
+    let _log = log::begin(&options);
     // Two workers are enough for what a request costs; whatever blocks has threads of its own, which end
     // when they were idle for a while.
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -25,24 +25,6 @@ use crate::{notify, settings};
 /// How long requests under way may take at the end.
 const FAREWELL: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Sends the log to standard error, without colours: whoever starts daemons keeps it. `GANTRY_LOG` takes
-/// the filter syntax of `tracing` and wins over the flags.
-pub(crate) fn log(options: &Options) {
-    let level = if options.debug { "debug" } else { &options.log_level };
-    let level = match level {
-        // Docker's further names.
-        "fatal" | "panic" => "error",
-        other => other,
-    };
-    let chosen = std::env::var("GANTRY_LOG").unwrap_or_else(|_| format!("{level},hyper=warn"));
-    let filter = tracing_subscriber::EnvFilter::try_new(chosen).unwrap_or_else(|_| "info".into());
-    let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr);
-    // The journal has a clock of its own. A second subscriber cannot be there yet.
-    let _ = if under_systemd { builder.without_time().try_init() } else { builder.try_init() };
-}
-
 /// Runs until `SIGTERM` or `SIGINT`.
 ///
 /// # Errors

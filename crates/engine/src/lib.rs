@@ -31,6 +31,14 @@ pub mod settings;
 pub mod system;
 pub mod volumes;
 
+// The world of the integration tests, for tests of what cannot be reached from outside.
+#[cfg(test)]
+extern crate self as gantry_engine;
+#[cfg(test)]
+#[allow(dead_code, reason = "most of it serves the integration tests")]
+#[path = "../tests/it/world.rs"]
+mod world;
+
 use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;

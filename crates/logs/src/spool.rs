@@ -219,7 +219,7 @@ impl Shared {
             state.ring_bytes -= bytes;
             if let Some(error) = failure {
                 let first = state.gap.bytes == 0;
-                state.gap.bytes += bytes.max(1) as u64;
+                state.gap.bytes += writer.encoded_from;
                 state.gap.reason = error.to_string();
                 if first {
                     self.signal();
@@ -269,6 +269,9 @@ struct Writer {
     file: LogFile,
     config: JsonFile,
     encoded: Vec<u8>,
+    /// The bytes of output that `encoded` was made of: what is lost if it cannot be written. A line's
+    /// unended beginning counts with its end.
+    encoded_from: u64,
     partial: [Partial; 2],
 }
 
@@ -284,6 +287,7 @@ impl Writer {
             file: LogFile::new(config.clone()),
             config,
             encoded: Vec::new(),
+            encoded_from: 0,
             partial: [Partial::default(), Partial::default()],
         }
     }
@@ -305,6 +309,7 @@ impl Writer {
 
     fn write(&mut self, batch: Vec<Chunk>) -> io::Result<()> {
         self.encoded.clear();
+        self.encoded_from = 0;
         for chunk in batch {
             match chunk {
                 Chunk::Output(stream, time, bytes) => self.lines(stream, time, &bytes),
@@ -331,6 +336,7 @@ impl Writer {
                 partial.extend_from_slice(piece);
                 return;
             }
+            self.encoded_from += (partial.len() + piece.len() + usize::from(feed.is_some())) as u64;
             if partial.is_empty() {
                 encode(&mut self.encoded, stream, &time, piece, feed.is_some());
             } else {
@@ -345,6 +351,7 @@ impl Writer {
         let time = Timestamp::from_system(SystemTime::now()).rfc3339_nano();
         for (partial, stream) in self.partial.iter_mut().zip([Stream::Stdout, Stream::Stderr]) {
             if !partial.bytes.is_empty() {
+                self.encoded_from += partial.bytes.len() as u64;
                 encode(&mut self.encoded, stream, &time, &partial.bytes, false);
             }
             partial.bytes = Vec::new();
@@ -446,10 +453,20 @@ mod tests {
         let gap = spool.take_gap().expect("a gap");
         assert_eq!(gap.bytes, 6);
         assert!(gap.reason.contains("No such file"), "{}", gap.reason);
+        // The beginning of a line is not lost before its end is: it is not written before.
+        assert!(spool.write(Stream::Stdout, b"a line\nbegin"));
+        drain(&spool);
+        assert_eq!(spool.take_gap().expect("a gap").bytes, 7);
+        assert!(spool.write(Stream::Stdout, b"ning\nnext"));
+        drain(&spool);
+        assert_eq!(spool.take_gap().expect("a gap").bytes, 10);
         std::fs::create_dir(&missing).expect("made");
+        assert!(spool.write(Stream::Stdout, b" line\n"));
+        drain(&spool);
+        assert_eq!((lines(&missing.join("json.log")), spool.take_gap()), (vec!["next line\n".into()], None));
         assert!(spool.write(Stream::Stdout, b"after\n"));
         drain(&spool);
-        assert_eq!((lines(&missing.join("json.log")), spool.take_gap()), (vec!["after\n".into()], None));
+        assert_eq!((lines(&missing.join("json.log")).len(), spool.take_gap()), (2, None));
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(crate) fn adopt(core: &Arc<Core>, found: Found, runtime: &tokio::runtime::Ha
 
 impl Task {
     /// Finds out how things are, before the task runs.
-    fn resume(&mut self, boot: &str) {
+    pub(super) fn resume(&mut self, boot: &str) {
         let directory = self.core.host.shim_directory(&self.known.record.id);
         if boot == self.core.host.boot_id
             && let Ok(connection) = Connection::connect(&directory)

@@ -157,6 +157,28 @@ pub(crate) fn owner_of(
     Ok(id.and_then(|id| id.parse().ok()))
 }
 
+/// A container's row.
+///
+/// # Errors
+/// [`LedgerError`].
+pub(crate) fn one(transaction: &Transaction<'_>, id: &ContainerId) -> Result<Option<Row>, LedgerError> {
+    let mut statement =
+        transaction.prepare_cached("SELECT boot, seq, record, state FROM containers WHERE id = ?1")?;
+    let row = statement
+        .query_row([id.as_str()], |row| {
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, i64>(1)?,
+                row.get::<_, String>(2)?,
+                row.get::<_, String>(3)?,
+            ))
+        })
+        .optional()?;
+    let Some((boot, seq, record, state)) = row else { return Ok(None) };
+    let (record, state) = (serde_json::from_str(&record)?, serde_json::from_str(&state)?);
+    Ok(Some(Row { record, state, seq: u64::try_from(seq).unwrap_or(0), boot }))
+}
+
 /// All rows; one that cannot be read is left out with a warning.
 ///
 /// # Errors

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gantry_model::ContainerId;
 use parking_lot::RwLock;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::Error;
+use super::{Error, supervise};
 use super::record::View;
 use super::task::Message;
 
@@ -17,12 +18,14 @@ pub(crate) struct Entry {
     /// Which.
     pub(crate) id: ContainerId,
     mailbox: UnboundedSender<Message>,
+    /// The container is gone for good.
+    removed: AtomicBool,
     view: RwLock<Arc<View>>,
 }
 
 impl Entry {
     pub(crate) fn new(mailbox: UnboundedSender<Message>, view: View) -> Self {
-        Self { id: view.record.id.clone(), mailbox, view: RwLock::new(Arc::new(view)) }
+        Self { id: view.record.id.clone(), mailbox, removed: AtomicBool::new(false), view: RwLock::new(Arc::new(view)) }
     }
 
     /// The present view.
@@ -38,9 +41,21 @@ impl Entry {
     /// Puts a message into the mailbox.
     ///
     /// # Errors
-    /// [`Error::NoSuchContainer`] if its task has ended: it was removed meanwhile.
+    /// [`Error::NoSuchContainer`] if it was removed meanwhile; [`Error::Closing`] if its task has ended
+    /// otherwise, as all do when the engine closes.
     pub(super) fn tell(&self, message: Message) -> Result<(), Error> {
-        self.mailbox.send(message).map_err(|_| Error::NoSuchContainer(self.id.to_string()))
+        self.mailbox.send(message).map_err(|_| self.lost())
+    }
+
+    /// Why its task dropped a caller, or takes no message any more.
+    pub(super) fn lost(&self) -> Error {
+        if self.removed.load(Ordering::Acquire) {
+            Error::NoSuchContainer(self.id.to_string())
+        } else if self.mailbox.is_closed() {
+            Error::Closing
+        } else {
+            supervise::defect()
+        }
     }
 }
 
@@ -109,6 +124,7 @@ impl Index {
     pub(super) fn remove(&self, id: &ContainerId) {
         let mut tables = self.tables.write();
         if let Some(entry) = tables.by_id.remove(id) {
+            entry.removed.store(true, Ordering::Release);
             tables.names.remove(&entry.view().record.name);
         }
     }

@@ -21,6 +21,8 @@ pub(super) enum Effect {
     ExecStarted(String, u32),
     /// The client detached.
     Detached,
+    /// For the daemon's log.
+    Warning(String),
 }
 
 /// Applies a record.
@@ -96,12 +98,10 @@ pub(super) fn apply(state: &mut State, record: &Record) -> Vec<Effect> {
         Event::ExecExited { exec_id, code } => vec![Effect::ExecExited(exec_id.clone(), *code)],
         Event::Detached { exec_id: None } => vec![event("detach"), Effect::Detached],
         Event::LogGap { bytes, reason } => {
-            tracing::warn!("{bytes} bytes of a container's output were lost: {reason}");
-            Vec::new()
+            vec![Effect::Warning(format!("{bytes} bytes of output are not in the log: {reason}"))]
         }
         Event::Warning { text } => {
-            tracing::warn!("a container started with less than it asked for: {text}");
-            Vec::new()
+            vec![Effect::Warning(format!("it started with less than it asked for: {text}"))]
         }
         Event::Created(_) | Event::Detached { .. } | Event::Unknown => Vec::new(),
     }

@@ -33,6 +33,7 @@ mod spec;
 mod start;
 mod stop;
 mod stopwatch;
+mod supervise;
 mod task;
 mod update;
 
@@ -175,8 +176,8 @@ impl Containers {
         let entry = self.core.index.find(container)?;
         let (answer, answered) = oneshot::channel();
         entry.tell(message(answer))?;
-        // A task drops its callers when it ends: the container was removed, or the engine closes.
-        answered.await.map_err(|_| Error::Closing)?
+        // A task drops its callers when it ends (the container was removed, or the engine closes) or fails.
+        answered.await.map_err(|_| entry.lost())?
     }
 
     /// Has a request forwarded to the shim.
@@ -188,7 +189,7 @@ impl Containers {
     ) -> Result<Answer, Error> {
         let (answer, answered) = oneshot::channel();
         entry.tell(Message::Ask { request: Box::new(request), client, answer })?;
-        answered.await.map_err(|_| Error::Closing)?
+        answered.await.map_err(|_| entry.lost())?
     }
 }
 

@@ -15,7 +15,7 @@ use gantry_model::mount::MountKind;
 use super::core::{self, Core};
 use super::record::Record;
 use super::task::{Answerer, Message, Phase, Task};
-use super::{Containers, Error, RemoveOptions};
+use super::{Containers, Error, RemoveOptions, supervise};
 use crate::sandboxes::Attached;
 
 /// A removal that is wanted or under way.
@@ -90,16 +90,8 @@ impl Task {
         let (record, network) = (Arc::clone(&self.known.record), Arc::clone(&self.known.network));
         let removal = self.callers.removal.as_ref().map(|removal| removal.options);
         tokio::task::spawn_blocking(move || {
-            let mut failures = release(&core, &record, &network);
-            let removed = removal.map(|options| {
-                failures.append(&mut unmake(&core, &record, options));
-                if failures.is_empty() { Ok(()) } else { Err(failed(&record, &failures)) }
-            });
-            if removed.is_none() {
-                for failure in &failures {
-                    tracing::warn!("after the end of container {}: {failure}", record.id);
-                }
-            }
+            let settled = supervise::guard(|| take_down(&core, &record, &network, removal));
+            let removed = settled.unwrap_or_else(|| removal.map(|_| Err(supervise::defect())));
             if entry.tell(Message::Settled(Settled { removed })).is_err() {
                 tracing::debug!("container {} was settled after its task", record.id);
             }
@@ -141,6 +133,26 @@ impl Task {
             self.phase = Phase::Gone;
         }
     }
+}
+
+/// What a settling thread does; how the removal went, if there is one.
+fn take_down(
+    core: &Core,
+    record: &Record,
+    network: &Attached,
+    removal: Option<RemoveOptions>,
+) -> Option<Result<(), Error>> {
+    let mut failures = release(core, record, network);
+    let removed = removal.map(|options| {
+        failures.append(&mut unmake(core, record, options));
+        if failures.is_empty() { Ok(()) } else { Err(failed(record, &failures)) }
+    });
+    if removed.is_none() {
+        for failure in &failures {
+            tracing::warn!("after the end of container {}: {failure}", record.id);
+        }
+    }
+    removed
 }
 
 fn failed(record: &Record, failures: &[String]) -> Error {

@@ -38,7 +38,7 @@ use super::remove::Removal;
 use super::spec::{self, Facts};
 use super::stopwatch::Stopwatch;
 use super::task::{Answerer, Message, Phase, Task};
-use super::{Containers, Error, check};
+use super::{Containers, Error, check, supervise};
 use crate::sandboxes::{self, Attached, NetworkFiles};
 
 /// How long a shim may take to answer while a start is undone.
@@ -119,7 +119,7 @@ impl Task {
         };
         let stopwatch = Stopwatch::start();
         tokio::task::spawn_blocking(move || {
-            let message = match start.run(stopwatch) {
+            let message = match supervise::guard_result(|| start.run(stopwatch)) {
                 Ok(begun) => Message::Begun(Box::new(begun)),
                 Err(error) => Message::BeginFailed(error),
             };

@@ -15,6 +15,7 @@
 //! The task never waits for any of these: what cannot be done in the present phase is deferred to the
 //! next, everything else is answered at once. Only the task writes the container's row.
 
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,7 @@ use super::record::{Record, State, View};
 use super::remove::{Removal, Settled};
 use super::start::Begun;
 use super::stopwatch::Stopwatch;
-use super::{Error, Exit, RemoveOptions, Update, WaitCondition};
+use super::{Error, Exit, RemoveOptions, Update, WaitCondition, supervise};
 use crate::sandboxes::Attached;
 
 /// Where an answer goes.
@@ -71,6 +72,9 @@ pub(crate) enum Message {
     Settled(Settled),
     /// The engine closes: the task ends, the container goes on.
     Close,
+    /// Panics.
+    #[cfg(test)]
+    Defect,
 }
 
 /// Where the state machine is.
@@ -138,6 +142,8 @@ pub(super) struct Task {
     deferred: Vec<Message>,
     /// When policy starts it again without a shim (whose shim died).
     pub(super) restart_at: Option<Instant>,
+    /// The last state was not recorded: nothing is acknowledged until one is.
+    is_unsaved: bool,
     /// What a shim that was taken up said about how things are, until that is dealt with.
     pub(super) heard: Option<Box<protocol::State>>,
 }
@@ -161,6 +167,7 @@ impl Spawned {
             callers: Callers::default(),
             deferred: Vec::new(),
             restart_at: None,
+            is_unsaved: false,
             heard: None,
         }))
     }
@@ -182,6 +189,18 @@ enum Step {
     RestartDue,
 }
 
+impl Step {
+    /// Whether it is the word of a thread or of the shim, which does not come again.
+    fn is_word(&self) -> bool {
+        match self {
+            Self::Message(Some(Message::Begun(_) | Message::BeginFailed(_) | Message::Settled(_)))
+            | Self::Arrival(_)
+            | Self::RestartDue => true,
+            Self::Message(_) => false,
+        }
+    }
+}
+
 impl Task {
     async fn run(mut self: Box<Self>) {
         while self.phase != Phase::Gone {
@@ -190,20 +209,35 @@ impl Task {
                 arrival = arrival(&mut self.link) => Step::Arrival(arrival),
                 () = due(self.restart_at) => Step::RestartDue,
             };
-            match step {
-                Step::Message(Some(message)) => self.on_message(message),
-                Step::Message(None) => break,
-                Step::Arrival(arrival) => self.on_arrival(arrival),
-                // A settling under way goes first.
-                Step::RestartDue if self.phase == Phase::Settling => {
-                    self.restart_at = Some(Instant::now() + Duration::from_millis(10));
-                }
-                Step::RestartDue => {
-                    self.restart_at = None;
-                    self.begin();
-                }
+            let took_word = step.is_word();
+            match supervise::guard(|| self.take(step)) {
+                Some(ControlFlow::Continue(())) => {}
+                Some(ControlFlow::Break(())) => break,
+                None => self.mend(took_word),
             }
         }
+    }
+
+    fn take(&mut self, step: Step) -> ControlFlow<()> {
+        match step {
+            Step::Message(Some(message)) => self.on_message(message),
+            Step::Message(None) => return ControlFlow::Break(()),
+            Step::Arrival(arrival) => self.on_arrival(arrival),
+            // A settling under way goes first.
+            Step::RestartDue if self.phase == Phase::Settling => {
+                self.restart_at = Some(Instant::now() + Duration::from_millis(10));
+            }
+            Step::RestartDue => {
+                self.restart_at = None;
+                self.begin();
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Whoever asked for what was deferred is told that something failed.
+    pub(super) fn forget_deferred(&mut self) {
+        self.deferred.clear();
     }
 
     fn on_message(&mut self, message: Message) {
@@ -231,6 +265,8 @@ impl Task {
             Message::BeginFailed(error) => self.on_begin_failed(error),
             Message::Settled(settled) => self.on_settled(settled),
             Message::Close => self.phase = Phase::Gone,
+            #[cfg(test)]
+            Message::Defect => panic!("as the test wants it"),
         }
     }
 
@@ -309,7 +345,9 @@ impl Task {
             kept |= journal::is_kept(&record.event);
             self.known.seq = record.seq;
         }
-        if kept && !self.save() {
+        // Before the acknowledgement, which lets an exec's client see the end: it asks for the exit code then.
+        self.tell_execs(&effects);
+        if (kept || self.is_unsaved) && !self.save() {
             // Not acknowledged: it comes again with the next daemon.
             return self.tell(effects);
         }
@@ -324,7 +362,7 @@ impl Task {
     }
 
     /// Writes the state; whether it was written.
-    pub(super) fn save(&self) -> bool {
+    pub(super) fn save(&mut self) -> bool {
         let Known { record, state, seq, .. } = &self.known;
         let boot = &self.core.host.boot_id;
         let written = self
@@ -334,12 +372,12 @@ impl Task {
         if let Err(error) = &written {
             tracing::error!("the state of container {} was not recorded: {error}", record.id);
         }
+        self.is_unsaved = written.is_err();
         written.is_ok()
     }
 
-    fn tell(&mut self, effects: Vec<Effect>) {
-        // Execs first: the view shows which run.
-        for effect in &effects {
+    fn tell_execs(&self, effects: &[Effect]) {
+        for effect in effects {
             match effect {
                 Effect::ExecStarted(exec, pid) => self.core.execs.started(exec, *pid),
                 Effect::ExecExited(exec, code) => {
@@ -351,6 +389,9 @@ impl Task {
                 _ => {}
             }
         }
+    }
+
+    fn tell(&mut self, effects: Vec<Effect>) {
         self.show();
         let mut ended = false;
         if effects.contains(&Effect::Final) {
@@ -361,6 +402,7 @@ impl Task {
                 Effect::Event(action, attributes) => self.publish(action, attributes),
                 Effect::Exited => self.on_exit(),
                 Effect::Final => ended = true,
+                Effect::Warning(text) => tracing::warn!("container {}: {text}", self.known.record.id),
                 Effect::ExecStarted(..) | Effect::ExecExited(..) | Effect::Detached => {}
             }
         }

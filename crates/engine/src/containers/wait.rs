@@ -49,7 +49,7 @@ impl Containers {
         let (sender, exit) = oneshot::channel();
         let (registered, done) = oneshot::channel();
         entry.tell(Message::Wait { condition, exit: sender, registered })?;
-        done.await.map_err(|_| Error::NoSuchContainer(container.into()))?;
+        done.await.map_err(|_| entry.lost())?;
         Ok(Waiter { exit })
     }
 }

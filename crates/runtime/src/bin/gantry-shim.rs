@@ -2,6 +2,7 @@
 //! never by hand: its conversation is descriptor 3, its mode the first argument; a container's has its
 //! listening socket as descriptor 4.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use gantry_runtime::shim::supervisor;
@@ -19,7 +20,8 @@ fn main() -> ExitCode {
         Some(word) if word == "container" => true,
         Some(word) if word == "ephemeral" => false,
         _ => {
-            eprintln!("gantry-shim is started by gantryd and has no use of its own");
+            let text = "gantry-shim is started by gantryd and has no use of its own";
+            let _ = writeln!(std::io::stderr(), "{text}");
             return ExitCode::from(64);
         }
     };

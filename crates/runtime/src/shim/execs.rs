@@ -15,8 +15,9 @@ use super::supervisor::{IsLogged, Supervisor, earliest};
 use crate::launch::Supervise;
 use crate::{LaunchError, Process, Reason, exec};
 
-/// How long a client's end may wait for the daemon's acknowledgement of the exit code.
-const HOLD: Duration = Duration::from_secs(1);
+/// How long a client's end may wait for the daemon's acknowledgement of the exit code: the client asks for
+/// the code when it sees the end. Long, because a daemon that is connected and slow will acknowledge yet.
+const HOLD: Duration = Duration::from_secs(30);
 /// The annotation that says which user to resolve.
 const USER: &str = "gantry.user";
 const GROUPS: &str = "gantry.groups";

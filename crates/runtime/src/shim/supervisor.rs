@@ -21,6 +21,8 @@ use super::streams::{Io, Streams};
 const LAST_OUTPUT: Duration = Duration::from_secs(10);
 /// After so long without any event, buffers are given back.
 const QUIET: Duration = Duration::from_millis(500);
+/// A log that cannot be written for long is told so often, not with each write that fails.
+const GAP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What ends the shim besides `Shutdown`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +72,8 @@ pub(super) struct StreamTable {
 #[derive(Debug)]
 struct Log {
     spool: Spool,
+    /// When a gap may be told next: what is lost until then is told with it.
+    next_gap: Option<Instant>,
     wake: Watched<OwnedFd>,
 }
 
@@ -137,10 +141,10 @@ impl Supervisor {
             }
             Token::Init => self.on_init_ended(),
             Token::Spool => {
-                if let Some(log) = &self.table.log {
+                if let Some(log) = &mut self.table.log {
                     log.spool.clear_wake();
+                    log.next_gap.get_or_insert_with(Instant::now);
                 }
-                self.tell_gap();
             }
             Token::Exec(owner) => self.on_exec_ended(owner),
             Token::Input(owner) => {
@@ -165,7 +169,7 @@ impl Supervisor {
     /// again at the latest.
     fn settle(&mut self) -> Option<Instant> {
         self.tell_detached();
-        let mut next = self.settle_execs();
+        let mut next = earliest(self.settle_gap(), self.settle_execs());
         next = earliest(next, self.settle_container());
         if let Ending::WhenExited(request) = self.ending
             && self.container.is_over()
@@ -248,14 +252,27 @@ impl Supervisor {
         }
     }
 
+    /// Tells what was lost of the log since the last time, at most once in [`GAP_INTERVAL`]. Returns when there may
+    /// be more to tell.
+    fn settle_gap(&mut self) -> Option<Instant> {
+        let next = self.table.log.as_ref()?.next_gap?;
+        if Instant::now() < next {
+            return Some(next);
+        }
+        self.tell_gap();
+        self.table.log.as_ref()?.next_gap
+    }
+
     fn tell_gap(&mut self) {
-        let gap = self.table.log.as_ref().and_then(|log| log.spool.take_gap());
+        let Some(log) = &mut self.table.log else { return };
+        let gap = log.spool.take_gap();
+        log.next_gap = gap.is_some().then(|| Instant::now() + GAP_INTERVAL);
         if let Some(gap) = gap {
             self.announce(super::protocol::Event::LogGap { bytes: gap.bytes, reason: gap.reason });
         }
     }
 
-    /// Whether the log is on disk; asks to be woken when it is. Tells gaps.
+    /// Whether the log is on disk; asks to be woken when it is. Tells the last gaps.
     pub(super) fn is_log_drained(&mut self) -> bool {
         let drained = self.table.log.as_ref().is_none_or(|log| log.spool.is_drained());
         if drained {
@@ -306,7 +323,7 @@ impl StreamTable {
         let spool = Spool::new(config.clone())?;
         let mut wake = Watched::new(spool.wake().try_clone_to_owned()?, Token::Spool);
         wake.watch(poller, Some(EventFlags::IN))?;
-        self.log = Some(Log { spool, wake });
+        self.log = Some(Log { spool, next_gap: None, wake });
         Ok(())
     }
 
