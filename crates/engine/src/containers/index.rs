@@ -9,9 +9,9 @@ use gantry_model::ContainerId;
 use parking_lot::RwLock;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Error, supervise};
 use super::record::View;
 use super::task::Message;
+use super::{Error, supervise};
 
 /// One container: the way to its task, and its present view.
 pub(crate) struct Entry {
@@ -25,7 +25,12 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn new(mailbox: UnboundedSender<Message>, view: View) -> Self {
-        Self { id: view.record.id.clone(), mailbox, removed: AtomicBool::new(false), view: RwLock::new(Arc::new(view)) }
+        Self {
+            id: view.record.id.clone(),
+            mailbox,
+            removed: AtomicBool::new(false),
+            view: RwLock::new(Arc::new(view)),
+        }
     }
 
     /// The present view.

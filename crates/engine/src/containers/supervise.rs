@@ -56,8 +56,7 @@ impl Task {
         match row {
             Ok(Some(row)) => {
                 let network = std::sync::Arc::clone(&self.known.network);
-                self.known =
-                    Known { record: row.record.into(), state: row.state, network, seq: row.seq };
+                self.known = Known { record: row.record.into(), state: row.state, network, seq: row.seq };
                 self.resume(&row.boot);
             }
             // Its removal was all but done.

@@ -250,6 +250,11 @@ impl Shim {
         self.ask(Request::Kill(Kill { signal, cancels_restart: true, ..Kill::default() }), &[]);
     }
 
+    /// Where the log is written.
+    pub(crate) fn log_directory(&self) -> PathBuf {
+        self.home.path().join("log")
+    }
+
     /// The log's lines, decoded and joined by stream.
     pub(crate) fn log(&self) -> String {
         let text = std::fs::read_to_string(self.home.path().join("log/json.log")).unwrap_or_default();

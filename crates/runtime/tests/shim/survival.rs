@@ -264,3 +264,47 @@ fn the_next_daemon_reaches_a_shim_that_was_only_just_started() {
     second.request(2, Request::Shutdown(Shutdown { kill: true }), &[]).expect("sent");
     eventually("it ended", || gantry_runtime::shim::spawn::reap(&first.pidfd));
 }
+
+/// A file system of 256 KiB over a directory.
+struct Tiny(std::path::PathBuf);
+
+impl Tiny {
+    fn mount(at: std::path::PathBuf) -> Self {
+        let done = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=256k", "shim-test"])
+            .arg(&at)
+            .status()
+            .expect("mount(8)");
+        assert!(done.success());
+        Self(at)
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        let done = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+        assert!(done.is_ok_and(|done| done.success()));
+    }
+}
+
+#[test]
+fn output_that_finds_the_disk_full_is_counted_to_the_byte_and_told_rarely() {
+    needs_root!();
+    let mut shim = Shim::new();
+    let _tiny = Tiny::mount(shim.log_directory());
+    let begun = std::time::Instant::now();
+    let launch = shim.launch_of(&["/bin/seq", "1", "300000"]);
+    shim.launch(launch, &[]);
+    assert_eq!(shim.exit_code(), 0, "it was not held up");
+    let written: usize = (1..=300_000_u32).map(|number| number.to_string().len() + 1).sum();
+    let gaps = shim.kinds().into_iter().filter_map(|event| match event {
+        Event::LogGap { bytes, .. } => Some(usize::try_from(bytes).expect("few")),
+        _ => None,
+    });
+    let gaps: Vec<usize> = gaps.collect();
+    let lost: usize = gaps.iter().sum();
+    assert!(lost > 0, "the disk was large enough");
+    assert_eq!(shim.log().len() + lost, written);
+    // The first at once, the last at the end, and between them one in ten seconds.
+    assert!(gaps.len() as u64 <= 2 + begun.elapsed().as_secs() / 10, "{gaps:?}");
+}

@@ -17,7 +17,7 @@ const SHM_BYTES: u64 = 64 << 20;
 /// # Errors
 /// None yet; a mount that cannot be made is the runtime's to refuse.
 pub(super) fn mounts(record: &Record, facts: &Facts<'_>) -> Result<Vec<Mount>, Error> {
-    let mut own: Vec<Mount> = record.mounts.iter().map(of_point).collect();
+    let mut own = Vec::new();
     let taken = |destination: &Path| record.mounts.iter().any(|point| point.destination == destination);
     let dev_is_taken = taken(Path::new("/dev"));
     let mut all: Vec<Mount> = defaults(record, facts)
@@ -30,10 +30,11 @@ pub(super) fn mounts(record: &Record, facts: &Facts<'_>) -> Result<Vec<Mount>, E
     {
         if let (Some(directory), false) = (&facts.network_files, taken(Path::new(path))) {
             let write = if record.host.read_only { "ro" } else { "rw" };
-            all.push(mount(path, "bind", directory.join(name), &["rbind", write, "rprivate"]));
+            own.push(mount(path, "bind", directory.join(name), &["rbind", write, "rprivate"]));
         }
     }
-    // A stable sort: what has fewer components comes first, defaults before others.
+    own.extend(record.mounts.iter().map(of_point));
+    // A stable sort: what has fewer components comes first, so that a mount over /etc keeps the files in it.
     own.sort_by_key(|mount| mount.destination().components().count());
     all.append(&mut own);
     Ok(all)

@@ -115,6 +115,7 @@ fn own_mounts_replace_defaults() {
             point(MountKind::Bind, "/a/b", false, ""),
             point(MountKind::Tmpfs, "/a", true, "exec,size=1m"),
             point(MountKind::Bind, "/etc/hosts", true, ""),
+            point(MountKind::Tmpfs, "/etc", true, ""),
         ];
     }));
     assert_eq!(options(&spec, "/a/b"), Some(vec!["rbind", "rprivate", "ro", "rro"]));
@@ -123,6 +124,7 @@ fn own_mounts_replace_defaults() {
     assert_eq!(mounts.iter().filter(|mount| mount.destination().as_os_str() == "/etc/hosts").count(), 1);
     let at = |path: &str| mounts.iter().position(|mount| mount.destination().as_os_str() == path);
     assert!(at("/a") < at("/a/b"));
+    assert!(at("/etc") < at("/etc/hostname"), "what is mounted over /etc does not hide its files");
 }
 
 #[test]
