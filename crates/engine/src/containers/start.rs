@@ -442,7 +442,8 @@ impl Start {
                     }
                 }
             }
-            spawn::reap(&pidfd);
+            // It has answered, and ends in a moment.
+            reap_later(pidfd);
         }
         if let Some(network) = network {
             for failure in self.core.sandboxes.leave(&self.record.id, network) {

@@ -10,6 +10,7 @@ use gantry_engine::volumes::VolumeRequest;
 use gantry_model::container::{RestartPolicy, Status};
 
 use crate::World;
+use crate::world::eventually;
 
 /// Runs a container to its end and gives its exit code and log.
 pub(crate) fn run(world: &World, request: CreateRequest) -> (i32, String) {
@@ -261,4 +262,33 @@ fn memory_limits_kill_and_say_so() {
     let all =
         world.engine().containers.list(&ListOptions { all: true, ..Default::default() }).expect("a list");
     assert_eq!((code, all[0].state.oom_killed), (137, true), "{text}");
+}
+
+/// Our children that have ended and were not reaped.
+fn zombies() -> usize {
+    let own = format!("{}", std::process::id());
+    let is_one = |directory: &std::path::Path| {
+        let stat = std::fs::read_to_string(directory.join("stat")).unwrap_or_default();
+        let mut after = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+        stat.contains("(gantry-shim)") && after.next() == Some("Z") && after.next() == Some(own.as_str())
+    };
+    let processes = std::fs::read_dir("/proc").expect("there").flatten();
+    processes.filter(|entry| is_one(&entry.path())).count()
+}
+
+#[test]
+fn a_start_that_fails_late_leaves_no_zombie() {
+    let Some(world) = World::open() else { return };
+    let containers = world.engine().containers.clone();
+    let mut request = World::shell("true");
+    // Longer than the kernel takes it, which shows when the shim is there already.
+    request.config.hostname = "x".repeat(70);
+    world.block_on(async {
+        let id = containers.create(request).await.expect("created").id.to_string();
+        for _ in 0..3 {
+            let error = containers.start(&id).await.expect_err("no such host name").to_string();
+            assert!(error.contains("sethostname"), "{error}");
+        }
+    });
+    eventually("every shim is reaped", || zombies() == 0);
 }
