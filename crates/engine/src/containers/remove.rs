@@ -172,10 +172,13 @@ pub(crate) fn release(core: &Core, record: &Record, network: &Attached) -> Vec<S
 /// Removes everything that a container has; its row last, and only if all else went.
 pub(crate) fn unmake(core: &Core, record: &Record, options: RemoveOptions) -> Vec<String> {
     let mut failures = Vec::new();
-    if let Err(error) = core.store.snapshots().remove(&SnapshotId::from(&record.id)) {
+    let snapshot = SnapshotId::from(&record.id);
+    let removed = core.store.snapshots().remove(&snapshot);
+    remove_tree(&record.directory, &mut failures);
+    // On a full disk there was no room to record it; its log may have been what filled it.
+    if let Err(error) = removed.or_else(|_| core.store.snapshots().remove(&snapshot)) {
         failures.push(crate::chain(&error));
     }
-    remove_tree(&record.directory, &mut failures);
     if !failures.is_empty() {
         return failures;
     }

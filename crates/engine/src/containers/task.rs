@@ -142,7 +142,7 @@ pub(super) struct Task {
     deferred: Vec<Message>,
     /// When policy starts it again without a shim (whose shim died).
     pub(super) restart_at: Option<Instant>,
-    /// The last state was not recorded: nothing is acknowledged until one is.
+    /// A state that had to be recorded was not: nothing is acknowledged until one is.
     is_unsaved: bool,
     /// What a shim that was taken up said about how things are, until that is dealt with.
     pub(super) heard: Option<Box<protocol::State>>,
@@ -347,14 +347,16 @@ impl Task {
         }
         // Before the acknowledgement, which lets an exec's client see the end: it asks for the exit code then.
         self.tell_execs(&effects);
-        if (kept || self.is_unsaved) && !self.save() {
+        let must_keep = kept || self.is_unsaved;
+        if must_keep && !self.save() {
             // Not acknowledged: it comes again with the next daemon.
+            self.is_unsaved = true;
             return self.tell(effects);
         }
         if let (Some(link), Some(last)) = (&mut self.link, records.last()) {
             link.acknowledge(last.seq);
         }
-        if !kept {
+        if !must_keep {
             // Nothing but the number changed: whoever waits for the acknowledgement need not wait for this.
             self.save();
         }
@@ -372,7 +374,7 @@ impl Task {
         if let Err(error) = &written {
             tracing::error!("the state of container {} was not recorded: {error}", record.id);
         }
-        self.is_unsaved = written.is_err();
+        self.is_unsaved &= written.is_err();
         written.is_ok()
     }
 

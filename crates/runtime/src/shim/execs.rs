@@ -17,7 +17,7 @@ use crate::{LaunchError, Process, Reason, exec};
 
 /// How long a client's end may wait for the daemon's acknowledgement of the exit code: the client asks for
 /// the code when it sees the end. Long, because a daemon that is connected and slow will acknowledge yet.
-const HOLD: Duration = Duration::from_secs(30);
+const HOLD: Duration = Duration::from_secs(10);
 /// The annotation that says which user to resolve.
 const USER: &str = "gantry.user";
 const GROUPS: &str = "gantry.groups";

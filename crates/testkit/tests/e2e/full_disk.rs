@@ -98,6 +98,7 @@ ours! {
         assert!(size(&log) < before + 8192, "the log grew from {before} to {}", size(&log));
         assert_eq!(bench.inspect(&yes, "/State/Status"), "running");
         assert_eq!(bench.inspect(&rests, "/State/Status"), "running");
+        bench.cli.ok(&["exec", &rests, "true"]);
         bench.cli.ok(&["kill", &yes]);
         until("it is seen to have ended", 10, || bench.inspect(&yes, "/State/Status") == "exited");
         assert_eq!(bench.inspect(&yes, "/State/ExitCode"), 137);
