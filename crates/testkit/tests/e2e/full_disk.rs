@@ -41,17 +41,20 @@ impl<'a> SmallDisk<'a> {
         Some(Self { bench, root, _files: files })
     }
 
-    /// Whether a log's write of 64 KiB finds no room.
-    fn is_full(&self) -> bool {
-        rustix::fs::statvfs(&self.root).is_ok_and(|disk| disk.f_bfree * disk.f_frsize < 65536)
+    /// Whether little is left: less than the log's next writes need.
+    fn is_nearly_full(&self) -> bool {
+        rustix::fs::statvfs(&self.root).is_ok_and(|disk| disk.f_bfree * disk.f_frsize < 8 << 20)
     }
 
-    /// Takes the last blocks too, which are too few for the log.
+    /// Takes the last blocks too, also those that a log's write took and gave back because it did not fit.
     fn fill_up(&self) {
         let file = std::fs::File::create(self.root.join("filler")).expect("a name takes no block");
         let mut at = 0;
-        while file.write_all_at(&[1; 4096], at).is_ok() {
-            at += 4096;
+        for _ in 0..20 {
+            while file.write_all_at(&[1; 4096], at).is_ok() {
+                at += 4096;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }
 }
@@ -86,7 +89,7 @@ ours! {
         let (rests, yes, more) = (bench.name("rests"), bench.name("yes"), bench.name("more"));
         bench.cli.ok(&["run", "-d", "--name", &rests, BUSYBOX, "sleep", "1000"]);
         bench.cli.ok(&["run", "-d", "--name", &yes, BUSYBOX, "yes"]);
-        until("the disk is full", 60, || disk.is_full());
+        until("the disk is nearly full", 60, || disk.is_nearly_full());
         disk.fill_up();
         // Reports about it find no room either.
         let log = disk.root.join("daemon.log");
