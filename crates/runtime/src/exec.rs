@@ -8,7 +8,7 @@ use oci_spec::runtime::LinuxSeccomp;
 
 use crate::cgroup::Cgroup;
 use crate::init::plan;
-use crate::init::{self, ExecPlan};
+use crate::init::{self, Entry, ExecPlan};
 use crate::launch::spawn::Spawn;
 use crate::launch::{self, Created, Stdio, Supervise};
 use crate::{LaunchError, Process};
@@ -54,7 +54,7 @@ pub fn exec(exec: Exec<'_>) -> Result<Created, LaunchError> {
         supervise: exec.supervise,
     };
     let created = launch::spawn::spawn(&spawn, &mut |stage| match supplies.take() {
-        Some(supplies) => init::exec(&entered, &streams, stage, supplies),
+        Some(supplies) => init::run(&Entry::Exec(&entered), &streams, stage, supplies),
         None => 125,
     });
     if let Some(supplies) = supplies {

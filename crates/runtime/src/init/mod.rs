@@ -81,15 +81,15 @@ impl Supplies<'_> {
     }
 }
 
-/// A container's first process. The value is its exit code if it gets no further.
-pub(crate) fn container(
-    plan: &ContainerPlan<'_>,
-    streams: &Streams,
-    stage: ChildStage<'_>,
-    supplies: Supplies<'_>,
-) -> i32 {
-    // 125 is Docker's code for what never ran.
-    try_container(plan, streams, stage, supplies).unwrap_or(125)
+/// Everything that a further process needs beyond its program.
+#[derive(Debug)]
+pub(crate) struct ExecPlan<'a> {
+    /// A process of the container, by pidfd.
+    pub(crate) target: BorrowedFd<'a>,
+    /// Which of its namespaces to enter.
+    pub(crate) kinds: Kinds,
+    /// `tasks` files of v1 cgroups to enter.
+    pub(crate) cgroup_tasks: &'a [OwnedFd],
 }
 
 /// What [`Stage`] is made of before the root is known.
@@ -115,71 +115,84 @@ impl<'a> ChildStage<'a> {
     }
 }
 
-fn try_container(
-    plan: &ContainerPlan<'_>,
-    streams: &Streams,
-    stage: ChildStage<'_>,
-    mut supplies: Supplies<'_>,
-) -> Step<i32> {
-    let report = Report::new(stage.control);
-    begin(&stage, report)?;
-    join_cgroups(plan.cgroup_tasks, report)?;
-    enter_namespaces(plan, report)?;
-    write_sysctls(&plan.sysctls, report)?;
-    rootfs::open_sources(&plan.root.mounts, &mut supplies.sources, report)?;
-    let root = rootfs::attach_root(&plan.root, report)?;
-    let identity = identity::resolve(root.as_fd(), stage.program, &mut supplies.room, report)?;
-    rootfs::mount_all(root.as_fd(), &plan.root.mounts, &mut supplies.sources, &plan.cgroups, report)?;
-    if plan.root.fill_dev {
-        devices::fill(root.as_fd(), &plan.root, report)?;
-    }
-    take_streams(root.as_fd(), streams, identity, Console::Shown, report)?;
-    rooted::ensure(root.as_fd(), &stage.program.cwd, Missing::Directory, Mode::from_raw_mode(0o755))
-        .map_err(|error| report.failed(error, format_args!("mkdir cwd")))?;
-    finish_root(root.as_fd(), &plan.root, report)?;
-    rootfs::pivot(root.as_fd(), &plan.root, report)?;
-    let stage = stage.stage(root.as_fd());
-    program::run(&stage, identity, &supplies.room, &supplies.args, supplies.env)
+/// What a child becomes.
+#[derive(Debug)]
+pub(crate) enum Entry<'a> {
+    /// A container's first process.
+    Container(&'a ContainerPlan<'a>),
+    /// A further process of a running container.
+    Exec(&'a ExecPlan<'a>),
 }
 
-/// A further process of a running container. The value is its exit code if it gets no further.
-pub(crate) fn exec(
-    plan: &ExecPlan<'_>,
+/// Sets a child up and executes its program. The value is its exit code if it gets no further.
+pub(crate) fn run(
+    entry: &Entry<'_>,
     streams: &Streams,
     stage: ChildStage<'_>,
     supplies: Supplies<'_>,
 ) -> i32 {
-    try_exec(plan, streams, stage, supplies).unwrap_or(125)
+    // 125 is Docker's code for what never ran.
+    try_run(entry, streams, stage, supplies).unwrap_or(125)
 }
 
-/// Everything that a further process needs beyond its program.
-#[derive(Debug)]
-pub(crate) struct ExecPlan<'a> {
-    /// A process of the container, by pidfd.
-    pub(crate) target: BorrowedFd<'a>,
-    /// Which of its namespaces to enter.
-    pub(crate) kinds: Kinds,
-    /// `tasks` files of v1 cgroups to enter.
-    pub(crate) cgroup_tasks: &'a [OwnedFd],
-}
-
-fn try_exec(
-    plan: &ExecPlan<'_>,
+fn try_run(
+    entry: &Entry<'_>,
     streams: &Streams,
     stage: ChildStage<'_>,
     mut supplies: Supplies<'_>,
 ) -> Step<i32> {
     let report = Report::new(stage.control);
     begin(&stage, report)?;
-    join_cgroups(plan.cgroup_tasks, report)?;
-    ns::enter(plan.target, plan.kinds)
-        .map_err(|error| report.failed(error, format_args!("entering the container's namespaces")))?;
-    let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|error| report.failed(error, format_args!("opening the container's root")))?;
+    let (root, console) = match entry {
+        Entry::Container(plan) => (plan.enter(&mut supplies.sources, report)?, Console::Shown),
+        Entry::Exec(plan) => (plan.enter(report)?, Console::Unchanged),
+    };
     let identity = identity::resolve(root.as_fd(), stage.program, &mut supplies.room, report)?;
-    take_streams(root.as_fd(), streams, identity, Console::Unchanged, report)?;
+    if let Entry::Container(plan) = entry {
+        plan.furnish(root.as_fd(), &mut supplies.sources, report)?;
+    }
+    take_streams(root.as_fd(), streams, identity, console, report)?;
+    if let Entry::Container(plan) = entry {
+        plan.finish(root.as_fd(), &stage.program.cwd, report)?;
+    }
     let stage = stage.stage(root.as_fd());
     program::run(&stage, identity, &supplies.room, &supplies.args, supplies.env)
+}
+
+impl ContainerPlan<'_> {
+    /// Enters cgroups and namespaces and attaches the root, which nothing can be seen of elsewhere.
+    fn enter(&self, sources: &mut Vec<Option<OwnedFd>>, report: Report<'_>) -> Step<OwnedFd> {
+        join_cgroups(self.cgroup_tasks, report)?;
+        enter_namespaces(self, report)?;
+        write_sysctls(&self.sysctls, report)?;
+        rootfs::open_sources(&self.root.mounts, sources, report)?;
+        rootfs::attach_root(&self.root, report)
+    }
+
+    /// Mounts what belongs into the root.
+    fn furnish(&self, root: BorrowedFd<'_>, sources: &mut [Option<OwnedFd>], report: Report<'_>) -> Step {
+        rootfs::mount_all(root, &self.root.mounts, sources, &self.cgroups, report)?;
+        if self.root.fill_dev { devices::fill(root, &self.root, report) } else { Ok(()) }
+    }
+
+    /// Makes the working directory, protects what is to be protected, and goes into the root.
+    fn finish(&self, root: BorrowedFd<'_>, cwd: &CStr, report: Report<'_>) -> Step {
+        rooted::ensure(root, cwd, Missing::Directory, Mode::from_raw_mode(0o755))
+            .map_err(|error| report.failed(error, format_args!("mkdir cwd")))?;
+        finish_root(root, &self.root, report)?;
+        rootfs::pivot(root, &self.root, report)
+    }
+}
+
+impl ExecPlan<'_> {
+    /// Enters the container's cgroups and namespaces; its root is then our own.
+    fn enter(&self, report: Report<'_>) -> Step<OwnedFd> {
+        join_cgroups(self.cgroup_tasks, report)?;
+        ns::enter(self.target, self.kinds)
+            .map_err(|error| report.failed(error, format_args!("entering the container's namespaces")))?;
+        rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| report.failed(error, format_args!("opening the container's root")))
+    }
 }
 
 fn begin(stage: &ChildStage<'_>, report: Report<'_>) -> Step {

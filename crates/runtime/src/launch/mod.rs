@@ -20,7 +20,7 @@ use crate::init::cgroup_mount::CgroupMounts;
 use crate::init::identity::Room;
 use crate::init::mount_plan::What;
 use crate::init::plan::{self, ProgramPlan, c_string, invalid};
-use crate::init::{self, ContainerPlan, Streams, Supplies};
+use crate::init::{self, ContainerPlan, Entry, Streams, Supplies};
 use crate::launch::namespaces::Namespaces;
 use crate::launch::spawn::{Control, Spawn};
 use crate::{LaunchError, Process, Reason};
@@ -164,7 +164,7 @@ pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
         supervise: launch.supervise,
     };
     let created = spawn::spawn(&spawn, &mut |stage| match supplies.take() {
-        Some(supplies) => init::container(&container, &streams, stage, supplies),
+        Some(supplies) => init::run(&Entry::Container(&container), &streams, stage, supplies),
         None => 125,
     });
     if let Some(supplies) = supplies {

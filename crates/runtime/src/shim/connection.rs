@@ -37,7 +37,7 @@ pub const MAX_DESCRIPTORS: usize = 4096;
 pub const SOCKET_NAME: &str = "shim.sock";
 
 /// How many may wait to be let in.
-pub(super) const BACKLOG: i32 = 8;
+const BACKLOG: i32 = 8;
 
 const HEADER_BYTES: usize = 8;
 const READ_BYTES: usize = 16 * 1024;
@@ -101,16 +101,6 @@ pub enum ConnectionError {
     Unexpected,
 }
 
-/// Who is at the other end.
-#[derive(Debug)]
-pub struct Peer {
-    /// The shim's process id.
-    pub pid: i32,
-    /// Names it for good; readable when it has ended. Of a shim that is not a child of the caller,
-    /// only its end can be seen, not its exit code.
-    pub pidfd: OwnedFd,
-}
-
 impl Connection {
     /// Wraps a connected unix stream socket. It is used with `MSG_DONTWAIT` and set non-blocking.
     ///
@@ -144,18 +134,6 @@ impl Connection {
             .map_err(io::Error::from)?;
         rustix::net::connect(&socket, &address).map_err(io::Error::from)?;
         Self::from_socket(socket)
-    }
-
-    /// Says who is at the other end. Of a shim reached by [`Self::connect`] this is the process that
-    /// listened, and it is certain if the connection still works afterwards.
-    ///
-    /// # Errors
-    /// `Io`; `NotFound` or `NoSuchProcess` (ESRCH) where it has ended.
-    pub fn peer(&self) -> Result<Peer, ConnectionError> {
-        let credentials = rustix::net::sockopt::socket_peercred(&self.socket).map_err(io::Error::from)?;
-        let pidfd = rustix::process::pidfd_open(credentials.pid, rustix::process::PidfdFlags::empty())
-            .map_err(io::Error::from)?;
-        Ok(Peer { pid: credentials.pid.as_raw_nonzero().get(), pidfd })
     }
 
     /// Sends a frame, or keeps what the socket does not take now; see [`Self::wants_write`].
