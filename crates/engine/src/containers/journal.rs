@@ -103,6 +103,18 @@ pub(super) fn apply(state: &mut State, record: &Record) -> Vec<Effect> {
         Event::Warning { text } => {
             vec![Effect::Warning(format!("it started with less than it asked for: {text}"))]
         }
+        Event::Coalesced(sum) => {
+            tracing::info!("a container exited and was started again {} times unseen", sum.exits);
+            if sum.exits == 0 {
+                return Vec::new();
+            }
+            // Its present state is what the records say that follow.
+            state.exit_code = sum.code;
+            let attributes = vec![("exitCode", sum.code.to_string()), ("exits", sum.exits.to_string())];
+            let mut effects = vec![Effect::Event("die", attributes)];
+            effects.extend((sum.oom_kills > 0).then(|| event("oom")));
+            effects
+        }
         Event::Created(_) | Event::Detached { .. } | Event::Unknown => Vec::new(),
     }
 }
@@ -174,7 +186,7 @@ pub(super) fn exec_exit_code(code: i32, text: &str) -> i32 {
 #[cfg(test)]
 mod tests {
     use gantry_model::Timestamp;
-    use gantry_runtime::shim::protocol::ProcessId;
+    use gantry_runtime::shim::protocol::{Coalesced, ProcessId};
 
     use super::*;
 
@@ -222,6 +234,16 @@ mod tests {
         );
         let again = vec![started(), exited(3, true), Event::Restarting { delay_ms: 100, count: 1 }];
         check(again.clone(), Status::Restarting, Desired::Running, 3);
+        let many = Coalesced { exits: 900, code: 4, ..Coalesced::default() };
+        let effects = check(vec![started(), Event::Coalesced(many)], Status::Running, Desired::Running, 4);
+        let told = vec![("exitCode", "4".into()), ("exits", "900".into())];
+        assert_eq!(effects, [Effect::Event("die", told)], "one event for all of them");
+        check(
+            [vec![Event::Coalesced(many)], again.clone()].concat(),
+            Status::Restarting,
+            Desired::Running,
+            3,
+        );
         check([again.clone(), vec![started()]].concat(), Status::Running, Desired::Running, 0);
         check([again, vec![Event::RestartCancelled]].concat(), Status::Exited, Desired::Stopped, 3);
         let failed = Event::StartFailed { text: "x".into(), exit_code: 125 };

@@ -102,7 +102,64 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Stands for records of restarts that became too many while no daemon read them; its number is the last
+    /// one's.
+    Coalesced(Coalesced),
     /// Something that this code does not know. Acknowledge it.
     #[serde(other)]
     Unknown,
+}
+
+/// What is left of records that were made one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Coalesced {
+    /// How often it exited and was started again.
+    pub exits: u64,
+    /// The code of the last of these exits.
+    pub code: i32,
+    /// How often the kernel killed something in it for want of memory.
+    pub oom_kills: u64,
+    /// Bytes of output that were lost.
+    pub lost_bytes: u64,
+}
+
+impl Coalesced {
+    /// What a record contributes; `None` of one that is kept as it is, because somebody asked for what it says or
+    /// because nothing more follows by itself.
+    pub(in crate::shim) fn of(event: &Event) -> Option<Self> {
+        match event {
+            Event::Coalesced(sum) => Some(*sum),
+            Event::Exited { code, restarting: true, .. } => {
+                Some(Self { exits: 1, code: *code, ..Self::default() })
+            }
+            Event::OomKilled => Some(Self { oom_kills: 1, ..Self::default() }),
+            Event::LogGap { bytes, .. } => Some(Self { lost_bytes: *bytes, ..Self::default() }),
+            Event::Created(_)
+            | Event::Started(_)
+            | Event::Restarting { .. }
+            | Event::ExecStarted { .. }
+            | Event::ExecExited { .. }
+            | Event::Detached { .. }
+            | Event::Warning { .. } => Some(Self::default()),
+            Event::StartFailed { .. }
+            | Event::Exited { .. }
+            | Event::RestartCancelled
+            | Event::Stopping { .. }
+            | Event::Killed { .. }
+            | Event::Paused
+            | Event::Resumed
+            | Event::Unknown => None,
+        }
+    }
+
+    /// Adds what came later.
+    pub(in crate::shim) fn add(&mut self, later: Self) {
+        if later.exits > 0 {
+            self.code = later.code;
+        }
+        self.exits += later.exits;
+        self.oom_kills += later.oom_kills;
+        self.lost_bytes += later.lost_bytes;
+    }
 }

@@ -46,7 +46,7 @@ mod request;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-pub use event::{Event, Record};
+pub use event::{Coalesced, Event, Record};
 pub use reply::{ExecState, Exit, Hello, ProcessId, Refusal, RefusalKind, Reply, State};
 pub use request::{
     Ack, Attach, CloseStdin, Descriptors, Exec, Framing, HelloRequest, Kill, KillExec, Launch, Prepare,
