@@ -179,16 +179,13 @@ impl Options {
         let mut options = <Self as clap::FromArgMatches>::from_arg_matches(&matches)?;
         let given = WITHOUT_EFFECT.iter().filter(|(name, _)| matches.contains_id(name));
         options.without_effect.extend(given.map(|(name, _)| format!("--{name}")));
-        let (path, must_exist) = match &options.config_file {
-            Some(path) => (path.clone(), true),
-            None => (PathBuf::from(DEFAULT_CONFIG_FILE), false),
-        };
-        if let Some(file) = read_file(&path, must_exist)? {
+        if let Some(file) = configuration(options.config_file.as_deref())? {
             let given = |id: &str| {
                 matches
                     .value_source(id)
                     .is_some_and(|source| source == clap::parser::ValueSource::CommandLine)
             };
+            let path = options.config_file.clone().unwrap_or_else(|| DEFAULT_CONFIG_FILE.into());
             options.merge(&file, &given).with_context(|| format!("configuration file {}", path.display()))?;
         }
         if options.hosts.is_empty() {
@@ -292,6 +289,14 @@ fn flag_of(key: &str) -> Option<&'static str> {
     let underscored = key.replace('-', "_");
     // A key that is in neither list is unknown; `set` says so.
     SAME.iter().find(|flag| **flag == underscored).copied()
+}
+
+/// Reads the configuration file: the one given, else the usual one if it is there.
+///
+/// # Errors
+/// It cannot be read or is no JSON object.
+pub(crate) fn configuration(given: Option<&Path>) -> Result<Option<Map<String, Value>>> {
+    read_file(given.unwrap_or(Path::new(DEFAULT_CONFIG_FILE)), given.is_some())
 }
 
 fn read_file(path: &Path, must_exist: bool) -> Result<Option<Map<String, Value>>> {

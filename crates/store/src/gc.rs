@@ -1,15 +1,12 @@
-//! Garbage: what it is, how it goes, and a list of everything that is not.
+//! Garbage: what it is, and how it goes.
 
-use std::collections::{BTreeMap, HashSet};
-use std::ffi::OsString;
-use std::path::PathBuf;
-
+use gantry_model::failpoint::{Point, reached};
 use gantry_model::{Digest, LayerId};
 use gantry_state::rusqlite::Transaction;
 
 use crate::Error;
 use crate::store::Inner;
-use crate::trash::{self, Tombstone, names};
+use crate::trash::{self, Tombstone};
 
 /// What a collection removed (tombstoned: the trees are unlinked in the background).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,49 +19,17 @@ pub struct Collected {
     pub size_bytes: u64,
 }
 
-/// The sort of a thing in an [`Inventory`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum OwnedKind {
-    /// The database and its log.
-    Database,
-    /// A blob.
-    Blob,
-    /// A layer's directory.
-    Layer,
-    /// A snapshot's directory.
-    Snapshot,
-    /// A tree on its way out.
-    Trash,
-    /// Bytes without a digest yet.
-    Temporary,
-}
-
-/// One thing below the data root.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owned {
-    /// What it is.
-    pub kind: OwnedKind,
-    /// Where, absolute.
-    pub path: PathBuf,
-    /// Why it is there, in words: `image sha256:…`, `snapshot …`, `lease …`. None: garbage.
-    pub holders: Vec<String>,
-}
-
-/// Everything that the store owns.
-#[derive(Debug, Clone, Default)]
-pub struct Inventory {
-    /// What is there and recorded.
-    pub owned: Vec<Owned>,
-    /// What contradicts the records, each in a sentence that says what to do. While something is being
-    /// made or removed, its half may show up here: ask again.
-    pub findings: Vec<String>,
-}
-
 /// What a transaction found unreferenced.
 #[derive(Default)]
 pub(crate) struct Garbage {
     pub(crate) collected: Collected,
     pub(crate) buried: Vec<Tombstone>,
+}
+
+impl Garbage {
+    fn is_empty(&self) -> bool {
+        self.collected.blobs.is_empty() && self.buried.is_empty()
+    }
 }
 
 const UNREFERENCED_LAYERS: &str = "SELECT id, size FROM layer AS l WHERE state = 1
@@ -105,10 +70,16 @@ pub(crate) fn forget_garbage(transaction: &Transaction<'_>) -> Result<Garbage, E
 
 /// After that transaction, with [`Inner::blobs`] held since before it: removes the bytes.
 pub(crate) fn finish(store: &Inner, garbage: &Garbage) {
+    if !garbage.is_empty() {
+        reached(Point::GarbageForgotten);
+    }
     for blob in &garbage.collected.blobs {
         if let Err(error) = store.unlink("content/blobs/sha256", blob.hex().as_ref()) {
             tracing::warn!(%blob, %error, "a blob could not be removed; it goes when the store is opened next");
         }
+    }
+    if !garbage.is_empty() {
+        reached(Point::GarbageUnlinked);
     }
     store.discard(&garbage.buried);
 }
@@ -118,131 +89,4 @@ pub(crate) fn collect(store: &Inner) -> Result<Collected, Error> {
     let garbage = store.database.write(forget_garbage)?;
     finish(store, &garbage);
     Ok(garbage.collected)
-}
-
-/// What is below the data root beside what is recorded.
-#[derive(Default)]
-pub(crate) struct Contents {
-    pub(crate) stray_blobs: Vec<OsString>,
-    /// `layers/<id>` and `snapshots/<id>` without a row.
-    pub(crate) stray_trees: Vec<String>,
-    pub(crate) stray_trash: Vec<OsString>,
-    pub(crate) lost_snapshots: Vec<String>,
-    pub(crate) lost_layers: Vec<String>,
-    pub(crate) lost_blobs: Vec<String>,
-}
-
-fn column(transaction: &Transaction<'_>, sql: &str) -> Result<HashSet<String>, Error> {
-    let mut rows = transaction.prepare(sql)?;
-    let rows = rows.query_map([], |row| row.get(0))?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// Compares directories and rows.
-pub(crate) fn contents(store: &Inner) -> Result<Contents, Error> {
-    let (blobs, layers, ready, snapshots, trash, leaving) = store.database.read(|transaction| {
-        Ok::<_, Error>((
-            column(transaction, "SELECT lower(hex(digest)) FROM blob")?,
-            column(transaction, "SELECT CAST(id AS TEXT) FROM layer")?,
-            column(transaction, "SELECT CAST(id AS TEXT) FROM layer WHERE state = 1")?,
-            column(transaction, "SELECT id FROM snapshot")?,
-            column(transaction, "SELECT CAST(id AS TEXT) FROM trash")?,
-            column(transaction, "SELECT source FROM trash")?,
-        ))
-    })?;
-    let list = |directory: &str| names(&store.path(directory));
-    let missing = |have: &[OsString], rows: &HashSet<String>| -> Vec<String> {
-        let have: HashSet<_> = have.iter().filter_map(|name| name.to_str()).collect();
-        rows.iter().filter(|row| !have.contains(row.as_str())).cloned().collect()
-    };
-    let stray = |have: &[OsString], rows: &HashSet<String>| -> Vec<OsString> {
-        have.iter().filter(|name| !name.to_str().is_some_and(|name| rows.contains(name))).cloned().collect()
-    };
-    let (have_blobs, have_layers) = (list("content/blobs/sha256")?, list("layers")?);
-    let (have_snapshots, have_trash) = (list("snapshots")?, list("trash")?);
-    let mut stray_trees = Vec::new();
-    for (directory, have, rows) in
-        [("layers", &have_layers, &layers), ("snapshots", &have_snapshots, &snapshots)]
-    {
-        let trees = stray(have, rows).into_iter().filter_map(|name| name.into_string().ok());
-        stray_trees.extend(
-            trees
-                .map(|name| format!("{directory}/{name}"))
-                .filter(|tree| tree != "layers/0" && !leaving.contains(tree)),
-        );
-    }
-    Ok(Contents {
-        stray_blobs: stray(&have_blobs, &blobs),
-        stray_trees,
-        stray_trash: stray(&have_trash, &trash),
-        lost_snapshots: missing(&have_snapshots, &snapshots),
-        lost_layers: missing(&have_layers, &ready),
-        lost_blobs: missing(&have_blobs, &blobs),
-    })
-}
-
-const HOLDERS: &str = "
-    SELECT 'layer', CAST(layer AS TEXT), 'image sha256:' || lower(hex(image)) FROM image_layer
-    UNION ALL SELECT 'layer', CAST(layer AS TEXT), 'snapshot ' || snapshot FROM snapshot_layer
-    UNION ALL SELECT 'layer', CAST(layer AS TEXT), 'lease ' || purpose FROM lease_layer JOIN lease ON lease.id = lease
-    UNION ALL SELECT 'blob', lower(hex(id)), 'image' FROM image
-    UNION ALL SELECT 'blob', lower(hex(target)), 'reference ' || name FROM reference
-    UNION ALL SELECT 'blob', lower(hex(blob)), 'layer ' || id FROM layer WHERE blob IS NOT NULL
-    UNION ALL SELECT 'blob', lower(hex(blob)), 'lease ' || purpose FROM lease_blob JOIN lease ON lease.id = lease";
-
-pub(crate) fn inventory(store: &Inner) -> Result<Inventory, Error> {
-    let mut holders: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-    store.database.read::<_, Error>(|transaction| {
-        let mut rows = transaction.prepare(HOLDERS)?;
-        let rows = rows.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), row.get::<_, String>(2)?)))?;
-        for row in rows {
-            let (thing, holder) = row?;
-            holders.entry(thing).or_default().push(holder);
-        }
-        Ok(())
-    })?;
-    let contents = contents(store)?;
-    let mut inventory = Inventory::default();
-    for name in ["content.db", "content.db-wal", "content.db-shm"] {
-        let path = store.path(name);
-        if path.exists() {
-            let holders = vec!["the store".into()];
-            inventory.owned.push(Owned { kind: OwnedKind::Database, path, holders });
-        }
-    }
-    let kinds = [
-        (OwnedKind::Blob, "content/blobs/sha256", "blob"),
-        (OwnedKind::Layer, "layers", "layer"),
-        (OwnedKind::Snapshot, "snapshots", "snapshot"),
-        (OwnedKind::Trash, "trash", "trash"),
-        (OwnedKind::Temporary, "tmp", "tmp"),
-    ];
-    for (kind, directory, noun) in kinds {
-        for name in names(&store.path(directory))? {
-            let text = name.to_string_lossy().into_owned();
-            let holders = match kind {
-                OwnedKind::Layer if text == "0" => vec!["the store".into()],
-                OwnedKind::Snapshot => vec!["its record".into()],
-                _ => holders.remove(&(noun.to_owned(), text)).unwrap_or_default(),
-            };
-            inventory.owned.push(Owned { kind, path: store.path(directory).join(name), holders });
-        }
-    }
-    let mut find = |things: Vec<String>, what: &str| {
-        inventory.findings.extend(things.into_iter().map(|thing| format!("{thing} {what}")));
-    };
-    let text = |names: Vec<OsString>| names.iter().map(|name| name.to_string_lossy().into_owned()).collect();
-    find(text(contents.stray_blobs), "is a blob without a record: the next start removes it");
-    find(contents.stray_trees, "is a tree without a record: the next start removes it");
-    find(text(contents.stray_trash), "lies in the trash without a record: the next start removes it");
-    find(contents.lost_snapshots, "is a snapshot whose files are gone: remove its container");
-    find(
-        contents.lost_layers,
-        "is a layer whose files are gone: remove the images that use it and make them again",
-    );
-    find(
-        contents.lost_blobs,
-        "is a blob whose bytes are gone: remove the images that use it and make them again",
-    );
-    Ok(inventory)
 }

@@ -26,11 +26,12 @@
 //! All calls block; callers on an executor use a blocking thread.
 //!
 //! Reading order: [`Store`], [`content`], [`archive`], [`layer`], [`snapshot`], [`image`], [`lease`],
-//! [`gc`].
+//! [`gc`], [`fsck`].
 
 pub mod archive;
 pub mod content;
 pub mod error;
+pub mod fsck;
 pub mod gc;
 pub mod image;
 pub mod layer;

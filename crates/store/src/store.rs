@@ -17,7 +17,7 @@ use crate::schema::SCHEMA;
 use crate::snapshot::driver::{self, Driver};
 use crate::snapshot::mount_points;
 use crate::trash::{self, Background, Tombstone};
-use crate::{Error, Images, Layers, Leases, Snapshots, content, gc};
+use crate::{Error, Images, Layers, Leases, Snapshots, content, fsck, gc};
 
 /// Which snapshot driver to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -177,8 +177,8 @@ impl Store {
     ///
     /// # Errors
     /// What the file system or database said.
-    pub fn inventory(&self) -> Result<gc::Inventory, Error> {
-        gc::inventory(&self.inner)
+    pub fn inventory(&self) -> Result<fsck::Inventory, Error> {
+        fsck::inventory(&self.inner.database, &self.inner.root)
     }
 }
 
@@ -281,7 +281,7 @@ fn forget_layer(transaction: &Transaction<'_>, layer: LayerId) -> Result<Vec<Tom
 /// Buries trees without a row, and rows of snapshots without a tree: what is left of transactions that
 /// a power loss took back. Blobs without a row go at once.
 fn sweep(inner: &Inner) -> Result<(), Error> {
-    let inventory = gc::contents(inner)?;
+    let inventory = fsck::contents(&inner.database, &inner.root)?;
     for blob in &inventory.stray_blobs {
         inner.unlink("content/blobs/sha256", blob)?;
     }

@@ -131,7 +131,15 @@ impl Daemon {
     /// # Panics
     /// It ends, or does not answer within 30 seconds.
     pub fn start_again(&self) {
-        let mut child = self.spawn();
+        self.start_with(&[]);
+    }
+
+    /// The same with additional variables in its environment.
+    ///
+    /// # Panics
+    /// It ends, or does not answer within 30 seconds.
+    pub fn start_with(&self, environment: &[(&str, &str)]) {
+        let mut child = self.spawn(environment);
         let begun = Instant::now();
         while !crate::http::pings(&self.socket) {
             if let Some(status) = child.try_wait().expect("the child is ours") {
@@ -145,13 +153,37 @@ impl Daemon {
 
     /// Starts it and kills it after a moment, wherever it has come to.
     pub fn start_in_vain(&self, moment: Duration) {
-        let mut child = self.spawn();
+        let mut child = self.spawn(&[]);
         std::thread::sleep(moment);
         let _ = child.kill();
         let _ = child.wait();
     }
 
-    fn spawn(&self) -> Child {
+    /// The arguments of a command of `gantryd`'s that looks at this daemon's places.
+    #[must_use]
+    pub fn places(&self) -> Vec<String> {
+        let own = self.own();
+        let path = |name: &str| own.root.path().join(name).display().to_string();
+        ["--data-root", &path("data"), "--exec-root", &path("run"), "--cgroup-parent", &own.cgroup_parent]
+            .map(str::to_owned)
+            .into()
+    }
+
+    /// Waits until it has ended by itself; whether it has.
+    pub fn has_ended_within(&self, patience: Duration) -> bool {
+        let begun = Instant::now();
+        let mut child = self.own().child.lock().expect("no test panics while it holds this");
+        while begun.elapsed() < patience {
+            if child.as_mut().is_none_or(|child| matches!(child.try_wait(), Ok(Some(_)))) {
+                *child = None;
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+
+    fn spawn(&self, environment: &[(&str, &str)]) -> Child {
         let own = self.own();
         let root = own.root.path();
         let log = File::options()
@@ -168,9 +200,9 @@ impl Daemon {
             }
             None => Command::new(gantryd),
         };
-        command.arg("--data-root").arg(root.join("data")).arg("--exec-root").arg(root.join("run"));
-        command.arg("-p").arg(root.join("pid")).arg("-H").arg(self.host());
-        command.args(["--cgroup-parent", &own.cgroup_parent]).args(&own.flags);
+        command.args(self.places()).arg("-p").arg(root.join("pid")).arg("-H").arg(self.host());
+        command.args(&own.flags);
+        command.envs(environment.iter().copied());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file can be shared")).stderr(log);
         command.spawn().expect("gantryd can be started")
     }

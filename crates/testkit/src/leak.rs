@@ -31,6 +31,18 @@ pub fn check(daemon: &Daemon) {
         left = found(daemon);
     }
     assert!(left.is_empty(), "left behind after the last container:\n{}\n{}", left.join("\n"), daemon.log());
+    explained(daemon);
+}
+
+/// Asserts that `gantryd fsck` can explain everything of a daemon's, whether it runs or not.
+///
+/// # Panics
+/// It has findings.
+#[track_caller]
+pub fn explained(daemon: &Daemon) {
+    let gantryd = crate::daemon::binary("gantryd").expect("the daemon was started from it");
+    let done = finish(Command::new(gantryd).arg("fsck").arg("--verbose").args(daemon.places()));
+    assert_eq!(done.code, 0, "fsck:\n{}{}\n{}", done.stdout, done.stderr, daemon.log());
 }
 
 /// Everything that is there although no container is, one line each.
