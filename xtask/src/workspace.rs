@@ -66,6 +66,19 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     Ok(binary_dir(profile))
 }
 
+/// Builds all programs with the places at which tests crash them, apart from those that are shipped, and returns the
+/// directory that holds them.
+pub(crate) fn build_with_failpoints() -> Result<PathBuf> {
+    let directory = target_dir().join("failpoints");
+    let mut command = cargo();
+    command.args(["build", "--bins", "--features", "gantry-daemon/failpoints"]);
+    for (_, package) in BINARIES {
+        command.args(["--package", package]);
+    }
+    run(command.env("CARGO_TARGET_DIR", &directory))?;
+    Ok(directory.join(TARGET).join(Profile::Dev.directory()))
+}
+
 /// The Cargo that runs this program.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -16,6 +16,7 @@ pub mod key;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use gantry_model::failpoint::{Point, reached};
 use gantry_model::{Digest, LayerId};
 use serde::{Deserialize, Serialize};
 
@@ -236,11 +237,13 @@ impl<'a> Solver<'a> {
         events(BuildEvent::VertexStarted { vertex: number, name: vertex.name.clone() });
         let made = self.worker.run(number, vertex, &inputs, events)?;
         let note = content.map(|content| content.note).unwrap_or_default();
+        reached(Point::BuildCommitted);
         let outputs: Vec<&[LayerRef]> = made.outputs.iter().map(Value::layers).collect();
         self.cache.record(
             &keys,
             &cache::Stored { outputs: outputs.iter().map(|o| o.to_vec()).collect(), note: note.clone() },
         )?;
+        reached(Point::BuildCached);
         events(BuildEvent::VertexFinished { vertex: number, outcome: Outcome::Done });
         Ok(Solved { outputs: made.outputs, outcome: Outcome::Done, note })
     }

@@ -8,6 +8,7 @@
 
 mod body;
 mod changes;
+mod fsck;
 mod log;
 mod network;
 mod notify;
@@ -24,8 +25,14 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 fn main() -> ExitCode {
-    match start() {
-        Ok(()) => ExitCode::SUCCESS,
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    let result = if arguments.next_if(|word| word == "fsck").is_some() {
+        fsck::run(arguments)
+    } else {
+        start().map(|()| ExitCode::SUCCESS)
+    };
+    match result {
+        Ok(code) => code,
         Err(error) => {
             // For people: the chain of reasons in one line, never a backtrace.
             log::say(&format!("gantryd: {error:#}"));
@@ -35,6 +42,17 @@ fn main() -> ExitCode {
 }
 
 fn start() -> Result<()> {
+    #[cfg(feature = "failpoints")]
+    if std::env::args_os().nth(1).is_some_and(|word| word == "--list-failpoints") {
+        use std::io::Write as _;
+        let mut output = std::io::stdout();
+        for point in gantry_model::failpoint::Point::ALL {
+            writeln!(output, "{}", point.name())?;
+        }
+        return Ok(());
+    }
+    #[cfg(feature = "failpoints")]
+    gantry_model::failpoint::arm("FAILPOINTS");
     let options = options::Options::read()?;
     settings::check(&options)?;
     if options.validate {

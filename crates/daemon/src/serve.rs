@@ -41,6 +41,8 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     // Sockets come first: clients that come early wait instead of being refused.
     let listeners = listen(&options).await?;
     let app = open(&options).await?;
+    #[cfg(feature = "failpoints")]
+    gantry_model::failpoint::arm("FAILPOINTS_WHEN_READY");
     let router = routes::router(&app)?;
     let common = vec![
         ("Api-Version", gantry_api::version::MAX.to_string()),

@@ -15,7 +15,7 @@
 //! stores its sequence number, and acknowledged after.
 //!
 //! Reading order: [`settings`], [`containers`], [`sandboxes`], [`images`], [`networks`],
-//! [`volumes`], [`events`], [`system`].
+//! [`volumes`], [`events`], [`system`], [`fsck`].
 
 mod database;
 mod names;
@@ -24,6 +24,7 @@ mod recovery;
 
 pub mod containers;
 pub mod events;
+pub mod fsck;
 pub mod images;
 pub mod networks;
 pub mod sandboxes;

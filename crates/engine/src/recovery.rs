@@ -5,11 +5,11 @@
 //! | --- | --- |
 //! | row, shim | its journal beyond the row is applied and acknowledged, its task goes on |
 //! | row says running, no shim | its journal file is applied; then exit 137 `shim died`, or 255 after a reboot; policy decides |
-//! | row, no snapshot | it was being made or removed: the removal is finished |
+//! | row, but no snapshot, no directory, or a volume that is fleeting | it was being made or removed: the removal is finished |
 //! | shim's directory, no row | the shim is told to end, its container is killed |
 //! | snapshot, directory, link without row | removed |
 //!
-//! Volumes are never swept.
+//! Volumes are never swept, but anonymous ones of a container that was being made or removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,6 +23,7 @@ use crate::containers::core::{self, Core};
 use crate::containers::{Found, adopt, remove_orphan};
 use crate::database::LedgerError;
 use crate::sandboxes::Attached;
+use crate::volumes;
 
 /// Takes up everything. Blocks until every container's state is known.
 ///
@@ -32,6 +33,7 @@ pub(crate) fn recover(core: &Arc<Core>, runtime: &tokio::runtime::Handle) -> Res
     core.sandboxes.adopt()?;
     let rows = core.ledger.read(core::all)?;
     let mut networks = networks(core)?;
+    let unfinished = core.ledger.read(volumes::users_of_fleeting)?;
     let snapshots = core.store.snapshots().list();
     let snapshots: Option<BTreeSet<SnapshotId>> = match snapshots {
         Ok(list) => Some(list.into_iter().collect()),
@@ -45,12 +47,15 @@ pub(crate) fn recover(core: &Arc<Core>, runtime: &tokio::runtime::Handle) -> Res
         let snapshot = SnapshotId::from(&row.record.id);
         let found = Found {
             network: networks.remove(&row.record.id),
-            has_snapshot: snapshots.as_ref().is_none_or(|all| all.contains(&snapshot)),
+            is_whole: snapshots.as_ref().is_none_or(|all| all.contains(&snapshot))
+                && row.record.directory.join("log").exists()
+                && !unfinished.contains(&row.record.id),
             row,
         };
         adopt(core, found, runtime);
     }
     sweep(core, &known, snapshots.as_ref());
+    core.volumes.sweep_fleeting();
     Ok(())
 }
 

@@ -6,12 +6,14 @@
 //! Docker *image* configurations are here because their bytes are content, not conversation.
 //!
 //! Reading order: [`id`], [`digest`], [`reference`], [`platform`], [`image`], [`mount`],
-//! [`container`], [`event`], [`filter`], [`time`], [`error`].
+//! [`container`], [`event`], [`filter`], [`time`], [`error`]. [`failpoint`] is empty but in test builds,
+//! and here because every crate that must be crashed may use this one.
 
 pub mod container;
 pub mod digest;
 pub mod error;
 pub mod event;
+pub mod failpoint;
 pub mod filter;
 pub mod id;
 pub mod image;

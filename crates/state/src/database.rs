@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use gantry_model::failpoint::{Point, reached};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 
 use crate::{Error, Migration, Schema, Synchronous};
@@ -43,6 +44,25 @@ impl Database {
             path: path.into(),
             synchronous: schema.synchronous,
             writer: Mutex::new(writer),
+            readers: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Opens a file that is there, also beside the process that writes it, to read it as it is: nothing is
+    /// migrated, and [`Self::write`] fails.
+    ///
+    /// # Errors
+    /// [`Error::Open`], also where there is no file.
+    pub fn open_to_read(path: &Path) -> Result<Self, Error> {
+        let opening = |source| Error::Open { path: path.into(), source };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(opening)?;
+        configure(&connection).map_err(opening)?;
+        connection.pragma_update(None, "query_only", true).map_err(opening)?;
+        Ok(Self {
+            path: path.into(),
+            synchronous: Synchronous::Normal,
+            writer: Mutex::new(connection),
             readers: Mutex::new(Vec::new()),
         })
     }
@@ -131,7 +151,14 @@ fn transact<T, E: From<Error>>(
 ) -> Result<T, E> {
     let transaction = connection.transaction_with_behavior(behavior).map_err(Error::from)?;
     let value = run(&transaction)?;
+    let writes = matches!(behavior, TransactionBehavior::Immediate);
+    if writes {
+        reached(Point::Committing);
+    }
     transaction.commit().map_err(Error::from)?;
+    if writes {
+        reached(Point::Committed);
+    }
     Ok(value)
 }
 

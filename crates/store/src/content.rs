@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use gantry_model::Digest;
+use gantry_model::failpoint::{Point, reached};
 use gantry_state::rusqlite::{OptionalExtension, Transaction};
 
 use crate::store::{Inner, is_missing};
@@ -181,6 +182,7 @@ impl Writer {
         }
         let path = self.store.blob_path(&digest);
         fs::rename(&self.path, &path).map_err(Error::io("rename to", &path))?;
+        reached(Point::BlobPlaced);
         Ok(Placed { digest, size_bytes: self.size_bytes })
     }
 }

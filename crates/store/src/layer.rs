@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use gantry_model::failpoint::{Point, reached};
 use gantry_model::mount::RootMount;
 use gantry_model::{Digest, LayerId, Timestamp};
 use gantry_state::rusqlite::{OptionalExtension, Row, Transaction};
@@ -85,9 +86,10 @@ impl Layers {
         lease: &Lease,
     ) -> Result<Layer, Error> {
         let id = self.store.begin_layer()?;
-        let result = self
-            .unpack(id, reader, options, lease)
-            .and_then(|finished| self.store.finish_layer(id, &finished, lease, |_| Ok(())));
+        let result = self.unpack(id, reader, options, lease).and_then(|finished| {
+            reached(Point::LayerUnpacked);
+            self.store.finish_layer(id, &finished, lease, |_| Ok(()))
+        });
         if result.is_err() {
             self.store.abandon_layer(id);
         }

@@ -13,6 +13,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
+use gantry_model::failpoint::{Point, reached};
 use gantry_state::rusqlite::Transaction;
 use gantry_sys::tree;
 use parking_lot::Mutex;
@@ -77,6 +78,7 @@ impl Inner {
         if tombstones.is_empty() {
             return Ok(());
         }
+        reached(Point::TrashUnlinked);
         self.database.write_relaxed::<_, Error>(|transaction| {
             for tombstone in &tombstones {
                 transaction.prepare_cached("DELETE FROM trash WHERE id = ?1")?.execute([tombstone.id])?;

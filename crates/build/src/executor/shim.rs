@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gantry_model::failpoint::{Point, reached};
 use gantry_model::mount::RootMount;
 use gantry_runtime::cgroup::{self, Cgroup, Layout};
 use gantry_runtime::sandbox::{self, SandboxSpec};
@@ -108,8 +109,10 @@ impl Executor for ShimExecutor {
         };
         let cgroup = format!("{}/{}", parent.trim_end_matches('/'), container.id);
         let etc = Etc::write(directory, &cgroup, container.options, &network.setup)?;
+        reached(Point::BuildFiles);
         let shim = spawn::spawn(&self.options.places.shim_binary, Lifetime::Connection)
             .map_err(|error| internal("starting a step's shim failed", error))?;
+        reached(Point::BuildSpawned);
         Ok(Box::new(Step {
             cgroup,
             hierarchies: self.hierarchies.clone(),
@@ -303,6 +306,7 @@ impl Handle for Step {
             .request(1, Request::Hello(HelloRequest::new(0)), &[])
             .and_then(|()| connection.request(LAUNCH_ID, Request::Launch(Box::new(launch)), &descriptors))
             .map_err(|error| internal("asking a step's shim failed", error))?;
+        reached(Point::BuildLaunched);
         drop(pipe.1);
         let result = Watch { connection, output: Some(pipe.0), frames: Vec::new() }.until_end(output, cancel);
         if result.is_err()

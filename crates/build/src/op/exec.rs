@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use gantry_model::ContainerId;
+use gantry_model::failpoint::{Point, reached};
 
 use super::{StoreWorker, store_failed};
 use crate::error::BuildError;
@@ -51,6 +52,7 @@ impl StoreWorker<'_> {
         let status = handle.exec(&process, &mut output, self.cancel);
         drop(handle);
         let status = status.map_err(exec_failed)?;
+        reached(Point::BuildRan);
         if status.code != 0 {
             return Err(BuildError::Command { command: op.meta.args.join(" "), code: status.code });
         }

@@ -9,6 +9,7 @@ use gantry_runtime::shim::connection::Connection;
 use gantry_runtime::shim::protocol;
 
 use super::core::{Core, Row};
+use super::record::Record;
 use super::task::{Known, Phase, Spawned, Task, protocol_records};
 use super::{Error, RemoveOptions, remove};
 use crate::sandboxes::Attached;
@@ -24,14 +25,14 @@ pub(crate) struct Found {
     pub(crate) row: Row,
     /// The sandbox that its row in the database describes, if it has one.
     pub(crate) network: Option<Attached>,
-    /// Whether its writable layer is there.
-    pub(crate) has_snapshot: bool,
+    /// Whether its writable layer and its directory are there, and none of its volumes is marked as fleeting.
+    pub(crate) is_whole: bool,
 }
 
 /// Takes up one container. Its task runs when this returns, and its view is true.
 pub(crate) fn adopt(core: &Arc<Core>, found: Found, runtime: &tokio::runtime::Handle) {
-    let Found { row, network, has_snapshot } = found;
-    if !has_snapshot && !row.state.is_running() {
+    let Found { row, network, is_whole } = found;
+    if !is_whole && !row.state.is_running() {
         tracing::info!("container {} was being made or removed; it is removed", row.record.id);
         let options = RemoveOptions { force: false, volumes: row.record.host.auto_remove };
         remove::release(core, &row.record, &network.unwrap_or_default());
@@ -205,11 +206,7 @@ impl Task {
     }
 
     pub(super) fn kill_cgroup(&self) {
-        let record = &self.known.record;
-        let cgroup = self.core.host.open_cgroup(record);
-        if let Err(error) = cgroup.kill_all().and_then(|()| cgroup.remove()) {
-            tracing::warn!("the cgroup of container {} was not removed: {}", record.id, crate::chain(&error));
-        }
+        kill_cgroup(&self.core, &self.known.record);
     }
 
     /// Whether policy wants another start after this exit code.
@@ -235,6 +232,14 @@ impl Task {
         self.show();
         self.publish("die", vec![("exitCode", code.to_string())]);
         self.on_exit();
+    }
+}
+
+/// Kills what lives in a container's cgroup and removes it; for a shim that died.
+pub(super) fn kill_cgroup(core: &Core, record: &Record) {
+    let cgroup = core.host.open_cgroup(record);
+    if let Err(error) = cgroup.kill_all().and_then(|()| cgroup.remove()) {
+        tracing::warn!("the cgroup of container {} was not removed: {}", record.id, crate::chain(&error));
     }
 }
 

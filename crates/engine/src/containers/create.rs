@@ -12,6 +12,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use gantry_model::failpoint::{Point, reached};
 use gantry_model::mount::{MountKind, MountPoint};
 use gantry_model::{ContainerId, SnapshotId};
 use gantry_store::image::Image;
@@ -23,7 +24,7 @@ use super::record::{Record, State};
 use super::task::{Known, Spawned};
 use super::{Containers, Created, Error, RemoveOptions, check, cpusets, merge, remove};
 use crate::database::LedgerError;
-use crate::volumes::Volume;
+use crate::volumes::{Mark, Volume};
 
 /// Attempts at a made-up name.
 const NAME_ATTEMPTS: u32 = 64;
@@ -87,6 +88,7 @@ fn create(core: &Core, request: CreateRequest) -> Result<(Record, Vec<String>), 
     record.endpoints = request.endpoints;
     core.sandboxes.check_addresses(&record)?;
     let result = reserve(core, &mut record).and_then(|()| {
+        reached(Point::CreateReserved);
         make(core, &record, &image, &made).inspect_err(|_| {
             remove::unmake(core, &record, RemoveOptions::default());
         })
@@ -163,10 +165,11 @@ fn mounts(
     let mut made = Made::new();
     for one in &mut planned {
         if let Some(request) = one.volume.take() {
-            let (volume, fresh) = core.volumes.create_now(request).map_err(|error| match error {
-                crate::volumes::Error::Invalid(text) => Error::Invalid(text),
-                other => Error::Internal(other.to_string()),
-            })?;
+            let (volume, fresh) =
+                core.volumes.create_now(request, Mark::Fleeting).map_err(|error| match error {
+                    crate::volumes::Error::Invalid(text) => Error::Invalid(text),
+                    other => Error::Internal(other.to_string()),
+                })?;
             one.point.name.clone_from(&volume.name);
             one.point.source.clone_from(&volume.mountpoint);
             made.push(Used { volume, fresh, copies: one.copies });
@@ -262,8 +265,10 @@ fn make(core: &Core, record: &Record, image: &Image, volumes: &Made) -> Result<(
     let snapshot = SnapshotId::from(&record.id);
     let failed = |error: &dyn std::error::Error| Error::Internal(crate::chain(error));
     core.store.snapshots().prepare(&snapshot, &image.layers).map_err(|error| failed(&error))?;
+    reached(Point::CreateSnapshot);
     make_directory(&record.directory)
         .map_err(|error| Error::Internal(format!("cannot make {}: {error}", record.directory.display())))?;
+    reached(Point::CreateDirectory);
     let fresh: Vec<&MountPoint> = record
         .mounts
         .iter()
@@ -279,6 +284,10 @@ fn make(core: &Core, record: &Record, image: &Image, volumes: &Made) -> Result<(
         crate::volumes::populate(root.as_fd(), &point.destination, &point.source).map_err(|error| {
             Error::Internal(format!("failed to copy the image's files to volume {}: {error}", point.name))
         })?;
+    }
+    reached(Point::CreatePopulated);
+    if volumes.iter().any(|(volume, fresh)| *fresh && volume.anonymous) {
+        core.ledger.write(|transaction| crate::volumes::mark(transaction, &record.id, Mark::Lasting))?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Freezing, thawing, and the size of the terminal.
 
 use gantry_model::container::Status;
+use gantry_model::failpoint::{Point, reached};
 use gantry_runtime::shim::protocol::{Request, ResizeTty, TerminalSize};
 use std::os::fd::{AsFd, OwnedFd};
 use tokio::sync::oneshot;
@@ -90,7 +91,11 @@ impl Task {
             Some(link) if self.phase == Phase::Up => {
                 let (sender, receiver) = oneshot::channel::<Answer>();
                 let descriptors: Vec<_> = client.iter().map(AsFd::as_fd).collect();
+                let execs = matches!(request, Request::Exec(_));
                 link.ask(request, &descriptors, Pending::Caller(sender));
+                if execs {
+                    reached(Point::ExecAsked);
+                }
                 tokio::spawn(async move {
                     let gone = Error::Conflict("the container ended meanwhile".into());
                     let _ = answer.send(receiver.await.map_err(|_| gone));

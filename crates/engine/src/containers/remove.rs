@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use gantry_model::SnapshotId;
 use gantry_model::container::Status;
+use gantry_model::failpoint::{Point, reached};
 use gantry_model::mount::MountKind;
 
 use super::core::{self, Core};
@@ -17,6 +18,7 @@ use super::record::Record;
 use super::task::{Answerer, Message, Phase, Task};
 use super::{Containers, Error, RemoveOptions, supervise};
 use crate::sandboxes::Attached;
+use crate::volumes::Mark;
 
 /// A removal that is wanted or under way.
 pub(super) struct Removal {
@@ -165,6 +167,7 @@ pub(crate) fn release(core: &Core, record: &Record, network: &Attached) -> Vec<S
     if network.sandbox.is_some() {
         failures = core.sandboxes.leave(&record.id, network);
     }
+    reached(Point::StopLeft);
     remove_tree(&core.host.shim_directory(&record.id), &mut failures);
     failures
 }
@@ -172,20 +175,33 @@ pub(crate) fn release(core: &Core, record: &Record, network: &Attached) -> Vec<S
 /// Removes everything that a container has; its row last, and only if all else went.
 pub(crate) fn unmake(core: &Core, record: &Record, options: RemoveOptions) -> Vec<String> {
     let mut failures = Vec::new();
+    reached(Point::RemoveReleased);
+    let has_volumes = record.mounts.iter().any(|point| point.kind == MountKind::Volume);
+    // Before anything is gone that says that it is being removed: who finishes it must know how.
+    if options.volumes
+        && has_volumes
+        && let Err(error) =
+            core.ledger.write(|transaction| crate::volumes::mark(transaction, &record.id, Mark::Fleeting))
+    {
+        return vec![error.to_string()];
+    }
     let snapshot = SnapshotId::from(&record.id);
     let removed = core.store.snapshots().remove(&snapshot);
+    reached(Point::RemoveSnapshot);
     remove_tree(&record.directory, &mut failures);
     // On a full disk there was no room to record it; its log may have been what filled it.
     if let Err(error) = removed.or_else(|_| core.store.snapshots().remove(&snapshot)) {
         failures.push(crate::chain(&error));
     }
+    reached(Point::RemoveDirectory);
     if !failures.is_empty() {
         return failures;
     }
     if let Err(error) = core.ledger.write(|transaction| core::delete(transaction, &record.id)) {
         failures.push(error.to_string());
     }
-    if options.volumes {
+    reached(Point::RemoveRow);
+    if options.volumes && has_volumes {
         remove_anonymous_volumes(core, record);
     }
     failures
@@ -199,6 +215,7 @@ fn remove_anonymous_volumes(core: &Core, record: &Record) {
             Ok(Some(volume)) if volume.anonymous => {
                 if let Err(error) = core.volumes.remove_now(&volume) {
                     tracing::debug!("volume {} stays: {error}", volume.name);
+                    core.volumes.keep(&volume.name);
                 }
             }
             Ok(_) => {}

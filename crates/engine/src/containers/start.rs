@@ -25,11 +25,13 @@ use std::time::{Duration, Instant};
 use gantry_logs::{JsonFile, LogConfig};
 use gantry_model::SnapshotId;
 use gantry_model::container::{Desired, Status};
+use gantry_model::failpoint::{Point, reached};
 use gantry_runtime::sandbox::{self, SandboxSpec, UtsNames};
 use gantry_runtime::shim::connection::{Connection, ConnectionError};
 use gantry_runtime::shim::protocol::{self, HelloRequest, Prepare, Request, Shutdown, TerminalSize};
 use gantry_runtime::shim::spawn::{self, Lifetime};
 
+use super::adopt::kill_cgroup;
 use super::core::{self, Core};
 use super::index::Entry;
 use super::link::{Asked, Link, reap_later};
@@ -145,6 +147,7 @@ impl Task {
 
     /// The shim let the process go.
     pub(super) fn on_started(&mut self) {
+        reached(Point::StartAnswered);
         if let Some(stopwatch) = self.callers.stopwatch.take() {
             stopwatch.log("the shim's answer");
         }
@@ -222,12 +225,15 @@ impl Start {
         let joined = self.joined().map_err(early)?;
         let (network, sockets) = self.record_sandbox(&joined).map_err(early)?;
         stopwatch.lap("address, ports and record");
+        reached(Point::StartRecorded);
         let recorded =
             |error: Error| Box::new(Failure { error, recorded: Some(network.clone()), shim: None });
         let directory = self.shim_directory().map_err(recorded)?;
+        reached(Point::StartDirectory);
         let spawned = spawn::spawn(&self.core.host.shim, Lifetime::Container(&directory))
             .map_err(|error| recorded(Error::Internal(crate::chain(&error))))?;
         stopwatch.lap("shim spawned");
+        reached(Point::StartSpawned);
         let mut connection = spawned.connection;
         match self.launch(&mut connection, &joined, (&network, &sockets), &mut stopwatch) {
             Ok(()) => Ok(Begun { connection, pidfd: spawned.pidfd, network, stopwatch }),
@@ -256,8 +262,10 @@ impl Start {
         stopwatch.lap("specification");
         let namespaces = sandbox::create(&self.sandbox_spec(&hostname)).map_err(|error| internal(&error))?;
         stopwatch.lap("namespaces");
+        reached(Point::StartNamespaces);
         self.write_files(network, &hostname)?;
         stopwatch.lap("files");
+        reached(Point::StartFiles);
         let mut descriptors: Vec<(String, BorrowedFd<'_>)> = Vec::new();
         let own = [("net", &namespaces.net), ("ipc", &namespaces.ipc), ("uts", &namespaces.uts)];
         let of_others = [("net", &joined.net), ("ipc", &joined.ipc), ("pid", &joined.pid)];
@@ -272,6 +280,7 @@ impl Start {
             .request(LAUNCH, Request::Launch(Box::new(launch)), &fds)
             .map_err(|error| internal(&error))?;
         stopwatch.lap("launch");
+        reached(Point::StartLaunched);
         if let Some(namespace) = &namespaces.net {
             self.core
                 .sandboxes
@@ -279,7 +288,10 @@ impl Start {
                 .map_err(|error| Error::Internal(error.to_string()))?;
         }
         stopwatch.lap("link and rules");
-        connection.request(START, Request::Start, &[]).map_err(|error| internal(&error))
+        reached(Point::StartConnected);
+        connection.request(START, Request::Start, &[]).map_err(|error| internal(&error))?;
+        reached(Point::StartAsked);
+        Ok(())
     }
 
     /// Has the shim make the cgroup while namespaces and files are made here.
@@ -444,6 +456,10 @@ impl Start {
             }
             // It has answered, and ends in a moment.
             reap_later(pidfd);
+            if !ended {
+                // It died amid the launch: nobody else removes what it had made.
+                kill_cgroup(&self.core, &self.record);
+            }
         }
         if let Some(network) = network {
             for failure in self.core.sandboxes.leave(&self.record.id, network) {

@@ -2,6 +2,7 @@
 //! without the daemon.
 
 use gantry_model::container::Status;
+use gantry_model::failpoint::{Point, reached};
 use gantry_runtime::shim::protocol::{Request, Stop};
 
 use super::link::Pending;
@@ -57,6 +58,7 @@ impl Task {
             Some(link) if self.phase == Phase::Up => {
                 let request = Request::Stop(Stop { signal, timeout_s, generation: 0 });
                 link.ask(request, &[], Pending::Nobody);
+                reached(Point::StopAsked);
                 self.callers.stops.push(answer);
             }
             _ => drop(answer.send(Err(Error::AlreadyStopped))),

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_model::container::Desired;
+use gantry_model::failpoint::{Point, reached};
 use gantry_runtime::shim::connection::Connection;
 use gantry_runtime::shim::protocol::{self, Reply, Request, Shutdown};
 use tokio::sync::{mpsc, oneshot};
@@ -321,6 +322,7 @@ impl Task {
                 self.heard = Some(Box::new(hello.state));
             }
             Arrival::Answer(Asked::Shutdown, _) => {
+                reached(Point::StopShimEnded);
                 self.link = None;
                 self.settle_things();
             }
@@ -352,6 +354,9 @@ impl Task {
             // Not acknowledged: it comes again with the next daemon.
             self.is_unsaved = true;
             return self.tell(effects);
+        }
+        if effects.contains(&Effect::Exited) {
+            reached(Point::StopRecorded);
         }
         if let (Some(link), Some(last)) = (&mut self.link, records.last()) {
             link.acknowledge(last.seq);

@@ -22,6 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use gantry_model::failpoint::{Point, reached};
 use gantry_model::{ContainerId, ErrorKind, NetworkId, SandboxId};
 use gantry_net::MacAddress;
 use gantry_net::bind::PortAllocator;
@@ -249,6 +250,7 @@ impl Sandboxes {
             mtu: bridge.mtu,
         };
         gantry_net::endpoint::attach(host, &spec).map_err(|error| Error::setup(&error))?;
+        reached(Point::StartLinked);
         let publications = publications(attached);
         if publications.is_empty() || !bridge.publishes {
             return Ok(());
@@ -268,6 +270,7 @@ impl Sandboxes {
         {
             failures.push(crate::chain(&error));
         }
+        reached(Point::StopUnpublished);
         match self.ledger.write(|transaction| leave(transaction, container)) {
             Ok(empty) => {
                 for address in empty {
@@ -399,7 +402,7 @@ fn leave(transaction: &Transaction<'_>, member: &ContainerId) -> Result<Vec<Ipv4
 }
 
 /// The ports as `net` knows them.
-fn publications(attached: &Attached) -> Vec<Publication> {
+pub(crate) fn publications(attached: &Attached) -> Vec<Publication> {
     let Some(address) = attached.endpoints.values().find_map(|endpoint| endpoint.address) else {
         return Vec::new();
     };

@@ -4,6 +4,7 @@
 //! same record, so that a directory describes itself should the database be lost: volumes are never
 //! swept. That a container uses one is a row with a foreign key, which also decides whether it can go.
 
+mod fleeting;
 mod populate;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use gantry_model::failpoint::{Point, reached};
 use gantry_model::filter::Filters;
 use gantry_model::{ErrorKind, Timestamp};
 use rusqlite::{OptionalExtension, Transaction};
@@ -21,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::database::{Ledger, LedgerError};
 use crate::events::Events;
 
+pub(crate) use fleeting::{Mark, mark, users_of_fleeting};
 pub(crate) use populate::populate;
 
 /// All volumes. Cheap to clone.
@@ -48,6 +51,9 @@ pub struct Volume {
     pub options: BTreeMap<String, String>,
     /// Whether it was made for a container without being named.
     pub anonymous: bool,
+    /// Whether it goes if what is being done with its container is interrupted; see [`fleeting`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) fleeting: bool,
 }
 
 /// What `volume create` was asked for.
@@ -64,7 +70,7 @@ pub struct VolumeRequest {
 }
 
 /// What the directory of a volume that is being removed is called besides its name. No volume's name begins so.
-const DOOMED: &str = ".removed-";
+pub(crate) const DOOMED: &str = ".removed-";
 
 impl Volumes {
     pub(crate) fn new(ledger: Ledger, events: Events, directory: PathBuf) -> Self {
@@ -76,11 +82,15 @@ impl Volumes {
     /// # Errors
     /// [`Error::Invalid`] for a wrong name; [`Error::Conflict`] if it is there with another driver.
     pub async fn create(&self, request: VolumeRequest) -> Result<Arc<Volume>, Error> {
-        self.create_now(request).map(|(volume, _)| volume)
+        self.create_now(request, Mark::Lasting).map(|(volume, _)| volume)
     }
 
-    /// As [`Volumes::create`], and says whether it is new.
-    pub(crate) fn create_now(&self, request: VolumeRequest) -> Result<(Arc<Volume>, bool), Error> {
+    /// As [`Volumes::create`], and says whether it is new. An anonymous one is marked as wanted.
+    pub(crate) fn create_now(
+        &self,
+        request: VolumeRequest,
+        mark: Mark,
+    ) -> Result<(Arc<Volume>, bool), Error> {
         let anonymous = request.name.is_empty();
         let name = if anonymous { gantry_model::id::to_hex(&crate::random()) } else { request.name };
         if !matches!(request.driver.as_str(), "" | "local") {
@@ -113,6 +123,7 @@ impl Volumes {
             labels: request.labels,
             options: request.options,
             anonymous,
+            fleeting: anonymous && mark == Mark::Fleeting,
         };
         self.make(&volume)?;
         let attributes = [("driver".to_owned(), "local".to_owned())].into();
@@ -130,7 +141,9 @@ impl Volumes {
                 .map_err(LedgerError::from)
         })?;
         let made = make_directory(&volume.mountpoint, &record);
-        made.map_err(|error| Error::Internal(format!("error while creating volume root path: {error}")))
+        made.map_err(|error| Error::Internal(format!("error while creating volume root path: {error}")))?;
+        reached(Point::VolumeMade);
+        Ok(())
     }
 
     /// All volumes by name. Filters: `name`, `driver`, `label`, `dangling`.
@@ -217,7 +230,10 @@ impl Volumes {
             Ok(moved_away(&directory, &doomed)?)
         });
         match deleted {
-            Ok(()) => remove_tree(&doomed).map_err(failed)?,
+            Ok(()) => {
+                reached(Point::RemoveVolume);
+                remove_tree(&doomed).map_err(failed)?;
+            }
             Err(Unremoved::Directory(error)) => return Err(failed(error)),
             Err(Unremoved::Row(error)) if error.is_referred_to() => return Err(self.in_use(&volume.name)),
             Err(Unremoved::Row(error)) => {

@@ -14,6 +14,8 @@ const SIGNALS: [i32; 4] = [1, 2, 13, 15];
 
 fn main() -> ExitCode {
     memory::prefer_small_heap();
+    #[cfg(feature = "failpoints")]
+    gantry_model::failpoint::arm("FAILPOINTS");
     // A container is ended by its daemon's word or its own, not by a signal to its supervisor.
     memory::ignore_signals(&SIGNALS);
     let is_container = match std::env::args_os().nth(1) {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use gantry_model::failpoint::{Point, reached};
 use oci_spec::runtime::LinuxSeccomp;
 
 use super::container::{Phase, process_id};
@@ -117,6 +118,7 @@ impl Supervisor {
         })?;
         let master = created.terminal.take();
         let process = created.start()?;
+        reached(Point::ShimExec);
         if let Some(master) = master
             && let Some(streams) = self.table.streams(owner)
         {

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use gantry_logs::{LogConfig, Stream};
 use gantry_model::Timestamp;
+use gantry_model::failpoint::{Point, reached};
 use oci_spec::runtime::LinuxResources;
 
 use super::container::{Phase, Run, Settings, StopUnderWay, StoredLaunch, process_id};
@@ -81,6 +82,7 @@ impl Supervisor {
     fn create(&mut self, launch: &Launch, clients: Vec<OwnedFd>) -> Result<ProcessId, LaunchError> {
         self.container.generation += 1;
         self.make_cgroup(launch)?;
+        reached(Point::ShimCgroup);
         let owner = self.table.new_owner();
         let settings = &self.container.settings;
         let shape = Shape {
@@ -109,6 +111,7 @@ impl Supervisor {
         {
             streams.set_terminal(master).map_err(|error| setup("taking the terminal", &error))?;
         }
+        reached(Point::ShimCreated);
         let id = process_id(&created.process);
         let warnings = std::mem::take(&mut created.warnings);
         self.container.phase = Phase::Created(Box::new(created));
@@ -173,6 +176,7 @@ impl Supervisor {
         self.container.run.started_at = Some(now());
         match result {
             Ok(process) => {
+                reached(Point::ShimReleased);
                 self.watch_process(&process, Token::Init).map_err(|error| setup("watching it", &error))?;
                 self.container.phase = Phase::Running(process);
                 self.announce(Event::Started(id));
@@ -219,6 +223,7 @@ impl Supervisor {
     }
 
     fn begin_draining(&mut self, code: i32) {
+        reached(Point::ShimReaped);
         // The pidfd leaves the epoll by being closed.
         self.container.phase = Phase::Draining { code, deadline: Instant::now() + DRAIN, log_ended: false };
         self.kill_execs();
@@ -275,6 +280,7 @@ impl Supervisor {
 
     /// The exit is complete: decides what follows, journals, announces, cleans up.
     fn exited(&mut self, code: i32) {
+        reached(Point::ShimDrained);
         let oom = self.has_oom_kills();
         if oom {
             self.announce(Event::OomKilled);
@@ -295,6 +301,7 @@ impl Supervisor {
         } else {
             self.container.phase = Phase::Exited;
         }
+        reached(Point::ShimExited);
         self.finish_streams(self.container.run.owner);
         if delay.is_none() {
             self.remove_cgroup();
@@ -323,6 +330,7 @@ impl Supervisor {
 
     /// Starts it again.
     fn restart(&mut self) {
+        reached(Point::ShimRestart);
         let result = self.container.stored_launch().and_then(|mut launch| {
             // Those attached to the first start are long gone.
             launch.attach.clear();
@@ -363,6 +371,7 @@ impl Supervisor {
         let timeout_s = stop.timeout_s.unwrap_or(self.container.settings.stop_timeout_s);
         self.container.run.by_hand = true;
         self.announce(Event::Stopping { signal, timeout_s });
+        reached(Point::ShimStopping);
         // A timeout beyond an Instant's range is as good as none.
         let mut kill_at = u64::try_from(timeout_s)
             .ok()
@@ -372,6 +381,7 @@ impl Supervisor {
         }
         self.container.run.stop = Some(StopUnderWay { kill_at });
         self.signal(signal)?;
+        reached(Point::ShimSignalled);
         self.thaw_to_die();
         Ok(())
     }

@@ -3,10 +3,11 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use gantry_model::failpoint::{Point, reached};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::net::SocketFlags;
 
-use super::connection::{BACKLOG, Connection, SOCKET_NAME};
+use super::connection::{Connection, SOCKET_NAME};
 use super::journal::{JOURNAL_NAME, Journal};
 use super::poller::{EventFlags, Poller, Token, Watched};
 use super::protocol::{Event, Frame, Outcome, ReplyFrame, RequestFrame};
@@ -60,8 +61,6 @@ impl Link {
         let mut link = Self { directory, listener: None, peers: Vec::new(), next_peer: 0, journal };
         link.add_peer(first, poller)?;
         if let Some(listener) = listener {
-            // Once more: who connects is told our process, not that of the daemon that made the socket.
-            rustix::net::listen(&listener, BACKLOG)?;
             let mut listener = Watched::new(listener, Token::Listener);
             listener.watch(poller, Some(EventFlags::IN))?;
             link.listener = Some(listener);
@@ -137,6 +136,7 @@ impl Link {
     pub(super) fn announce(&mut self, generation: u64, event: Event, poller: &Poller) -> u64 {
         let record = self.journal.append(generation, event);
         let seq = record.seq;
+        reached(Point::ShimJournaled);
         if let Some(number) = self.daemon() {
             self.send(number, &Frame::Event(record), &[], poller);
         }

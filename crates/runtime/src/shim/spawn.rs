@@ -71,6 +71,13 @@ pub fn spawn(binary: &Path, lifetime: Lifetime<'_>) -> Result<Spawned, SpawnErro
         Lifetime::Container(path) => Some(process::c_string(path.as_os_str().as_bytes()).map_err(failed)?),
         Lifetime::Connection => None,
     };
+    #[cfg(feature = "failpoints")]
+    let texts = gantry_model::failpoint::environment();
+    #[cfg(not(feature = "failpoints"))]
+    let texts: [String; 0] = [];
+    let environment =
+        texts.into_iter().map(process::c_string).collect::<io::Result<Vec<_>>>().map_err(failed)?;
+    let environment: Vec<_> = environment.iter().map(|text| text.as_c_str()).collect();
     let mode = if directory.is_some() { c"container" } else { c"ephemeral" };
     // The socket is there before the process is: should the caller die at this very moment, its successor can
     // connect to the shim that is about to be, instead of taking it for dead.
@@ -84,7 +91,7 @@ pub fn spawn(binary: &Path, lifetime: Lifetime<'_>) -> Result<Spawned, SpawnErro
     let child = process::spawn(&process::Spawn {
         program: &program,
         arguments: &[c"gantry-shim", mode],
-        environment: &[],
+        environment: &environment,
         directory: Some(directory.as_deref().unwrap_or(c"/")),
         descriptors: &descriptors,
     })

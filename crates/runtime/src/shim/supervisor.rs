@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use gantry_logs::{Spool, Stream};
+use gantry_model::failpoint::{Point, reached};
 use gantry_sys::memory;
 
 use super::container::{Container, Phase};
@@ -221,6 +222,7 @@ impl Supervisor {
         // Prepared for a launch that never came.
         self.remove_cgroup();
         self.link.unlink(&self.poller);
+        reached(Point::ShimUnlinked);
         if let Some((peer, id)) = request {
             let done = super::protocol::Outcome::Ok(super::protocol::Reply::Done);
             self.link.reply(peer, id, done, &[], &self.poller);

@@ -11,6 +11,7 @@ mod resolve;
 use std::io::Read;
 use std::sync::Arc;
 
+use gantry_model::failpoint::{Point, reached};
 use gantry_model::image::{Descriptor, ImageConfig, RunConfig, media_type};
 use gantry_model::reference::InvalidReference;
 use gantry_model::{Digest, ErrorKind, LayerId, Platform, Reference, Timestamp};
@@ -326,6 +327,7 @@ impl Images {
         let placed = writer.place(Some(*id))?;
         // Once for the layers' trees, the configuration's bytes and its name.
         rustix::fs::syncfs(&store.directory).map_err(Error::io("sync", &store.root))?;
+        reached(Point::ImageSynced);
         store.database.write(|transaction| {
             for (layer, diff_id) in image.layers.iter().zip(&config.rootfs.diff_ids) {
                 let have = layer::get(transaction, *layer)?;

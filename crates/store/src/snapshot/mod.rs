@@ -18,6 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use gantry_model::failpoint::{Point, reached};
 use gantry_model::mount::RootMount;
 use gantry_model::{LayerId, SnapshotId, Timestamp};
 use gantry_state::rusqlite::Transaction;
@@ -109,6 +110,7 @@ impl Snapshots {
             }
             Ok(lower)
         })?;
+        reached(Point::SnapshotRecorded);
         let made = self.store.driver.prepare(&self.store.root, &self.directory(id), &lower);
         if made.is_err()
             && let Err(error) = self.remove(id)
@@ -234,6 +236,7 @@ impl Snapshots {
         };
         let mut tombstone = None;
         let made = rename().and_then(|()| {
+            reached(Point::BuildRenamed);
             store.finish_layer(layer, &finished, lease, |transaction| {
                 if options.after == After::Consumed {
                     transaction
@@ -266,6 +269,7 @@ impl Snapshots {
             }
             trash::bury(transaction, format!("snapshots/{id}")).map(Some)
         })?;
+        reached(Point::RemoveForgotten);
         self.store.discard(tombstone.as_slice());
         Ok(())
     }

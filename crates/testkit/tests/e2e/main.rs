@@ -1,6 +1,7 @@
 //! End-to-end tests: a real daemon, driven by the stock `docker` CLI and by `gantry`.
 
 mod build;
+mod crashes;
 mod full_disk;
 mod images;
 mod lifecycle;

@@ -413,7 +413,7 @@ impl Worker {
     }
 }
 
-fn files(bench: &Bench, directory: &str) -> Vec<std::ffi::OsString> {
+pub(crate) fn files(bench: &Bench, directory: &str) -> Vec<std::ffi::OsString> {
     let root = bench.daemon.root().expect("a daemon of our own");
     let mut names: Vec<_> = std::fs::read_dir(root.join(directory))
         .into_iter()
@@ -425,13 +425,13 @@ fn files(bench: &Bench, directory: &str) -> Vec<std::ffi::OsString> {
     names
 }
 
-fn volumes(bench: &Bench) -> usize {
+pub(crate) fn volumes(bench: &Bench) -> usize {
     files(bench, "data/volumes").len()
 }
 
 /// Each container that is said to run has its process and its shim, and no other has one. Policies may be restarting
 /// some, so that is waited for.
-fn records_are_true(bench: &Bench) {
+pub(crate) fn records_are_true(bench: &Bench) {
     let mut wrong = Vec::new();
     for _ in 0..200 {
         wrong = differences(bench);

@@ -1,0 +1,268 @@
+//! The daemon and the shims crash at every place that `gantryd --list-failpoints` names, and at each state
+//! write of each operation. After each: the daemon comes back, records and reality agree, fsck explains
+//! everything, the operation can be repeated, and when what it made is removed nothing is left.
+//!
+//! The second word of a place's name is the operation that must come by there; one that it does not come
+//! by fails the test. Needs binaries with the feature `failpoints`: `cargo xtask test --all` makes them.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use gantry_testkit::bench::BUSYBOX;
+use gantry_testkit::command::finish;
+use gantry_testkit::{Bench, Client, Daemon, Done, daemon, full, http, leak};
+
+use crate::survival::{files, records_are_true, volumes};
+
+/// What is crashed.
+struct Operation {
+    /// The second word of its places' names.
+    word: &'static str,
+    /// Makes what it works on.
+    prepare: fn(&Bench),
+    /// Does it; also once more after a crash, when it may have been done already.
+    act: fn(&Bench) -> Done,
+    /// What it then may say.
+    done_already: &'static str,
+}
+
+/// The one container.
+const NAME: &str = "crash";
+/// The one image.
+const IMAGE: &str = "made:1";
+const NOBODY_SAYS_THIS: &str = "\0";
+const RUN: [&str; 11] = ["run", "-d", "-P", "--expose", "80", "-v", "/www", "--name", NAME, BUSYBOX, "sleep"];
+
+fn nothing(_: &Bench) {}
+
+fn import(bench: &Bench) -> Done {
+    bench.cli.with_input(&["import", "-", IMAGE], gantry_testkit::image::busybox_tar().expect("it was there"))
+}
+
+fn run(bench: &Bench) {
+    bench.cli.ok(&[&RUN[..], &["600"]].concat());
+}
+
+const OPERATIONS: [Operation; 9] = [
+    Operation { word: "import", prepare: nothing, act: import, done_already: NOBODY_SAYS_THIS },
+    Operation {
+        word: "rmi",
+        prepare: |bench| assert_eq!(import(bench).code, 0),
+        act: |bench| bench.cli.run(&["rmi", IMAGE]),
+        done_already: "No such image",
+    },
+    Operation {
+        word: "create",
+        prepare: nothing,
+        act: |bench| bench.cli.run(&["create", "-v", "/www", "--name", NAME, BUSYBOX, "sleep", "600"]),
+        done_already: "is already in use",
+    },
+    Operation {
+        word: "start",
+        prepare: |bench| {
+            bench.cli.ok(&["create", "-P", "--expose", "80", "--name", NAME, BUSYBOX, "sleep", "600"]);
+        },
+        act: |bench| bench.cli.run(&["start", NAME]),
+        done_already: NOBODY_SAYS_THIS,
+    },
+    Operation {
+        word: "stop",
+        prepare: run,
+        act: |bench| bench.cli.run(&["stop", "-t", "0", NAME]),
+        done_already: NOBODY_SAYS_THIS,
+    },
+    Operation {
+        word: "rm",
+        prepare: run,
+        act: |bench| bench.cli.run(&["rm", "-fv", NAME]),
+        done_already: "No such container",
+    },
+    Operation {
+        word: "exec",
+        prepare: run,
+        act: |bench| bench.cli.run(&["exec", NAME, "true"]),
+        // The shim's end is the container's.
+        done_already: "is not running",
+    },
+    Operation {
+        word: "build",
+        prepare: nothing,
+        act: |bench| {
+            let text = format!("FROM {BUSYBOX}\nRUN echo 1 > /x\n");
+            bench.cli.with_input(&["build", "--no-cache", "-q", "-t", IMAGE, "-"], text.as_bytes())
+        },
+        done_already: NOBODY_SAYS_THIS,
+    },
+    Operation {
+        word: "restart",
+        prepare: nothing,
+        act: |bench| {
+            bench.cli.run(&["run", "-d", "--restart=on-failure:2", "--name", NAME, BUSYBOX, "false"])
+        },
+        done_already: "is already in use",
+    },
+];
+
+/// The names of all places; `None` where the binaries have none.
+fn places() -> Option<Vec<String>> {
+    if gantry_testkit::against_dockerd() {
+        gantry_testkit::skip("only gantryd can be crashed at a place");
+        return None;
+    }
+    let listed = finish(Command::new(daemon::binary("gantryd")?).arg("--list-failpoints"));
+    if listed.code != 0 {
+        gantry_testkit::skip("gantryd has no failpoints: cargo xtask test --all builds one that has");
+        return None;
+    }
+    Some(listed.stdout.lines().map(str::to_owned).collect())
+}
+
+fn operation_of(place: &str) -> &str {
+    place.split('.').nth(1).expect("process.operation.what")
+}
+
+#[test]
+fn every_place_has_an_operation() {
+    for place in places().into_iter().flatten() {
+        let word = operation_of(&place);
+        assert!(
+            word == "state" || OPERATIONS.iter().any(|operation| operation.word == word),
+            "no operation comes by {place}"
+        );
+    }
+}
+
+/// What a daemon without any container has.
+#[derive(Debug, PartialEq, Eq)]
+struct Base {
+    layers: Vec<std::ffi::OsString>,
+    blobs: Vec<std::ffi::OsString>,
+    volumes: usize,
+}
+
+impl Base {
+    fn of(bench: &Bench) -> Self {
+        Self {
+            layers: files(bench, "data/layers"),
+            blobs: files(bench, "data/content/blobs/sha256"),
+            volumes: volumes(bench),
+        }
+    }
+}
+
+/// Crashes one operation everywhere.
+fn crash(word: &str) {
+    let Some(places) = places() else { return };
+    let operation = OPERATIONS.iter().find(|operation| operation.word == word).expect("it is listed");
+    let Some(daemon) = Daemon::start(&[]) else { return };
+    let Some(bench) = Bench::new(daemon, Client::Gantry) else { return };
+    let base = Base::of(&bench);
+    for place in places.iter().filter(|place| operation_of(place) == word) {
+        assert!(once(&bench, operation, place, "1*return", &base), "{word} does not come by {place}");
+    }
+    for place in ["daemon.state.committing", "daemon.state.committed"] {
+        // A handful shows the way; all of them are for the long run.
+        let limit = if full() { 100 } else { 3 };
+        let mut fired = 0;
+        while fired < limit {
+            let action = if fired == 0 { "1*return".to_owned() } else { format!("{fired}*off->1*return") };
+            if !once(&bench, operation, place, &action, &base) {
+                break;
+            }
+            fired += 1;
+        }
+        assert!((1..100).contains(&fired) || word == "exec", "{word}: {fired} writes at {place}");
+    }
+}
+
+/// Crashes it at one place, and looks. Returns whether it came by there.
+fn once(bench: &Bench, operation: &Operation, place: &str, action: &str, base: &Base) -> bool {
+    let what = format!("{} at {place} ({action})", operation.word);
+    let (root, in_daemon) = (bench.daemon.root().expect("ours"), place.starts_with("daemon."));
+    let witness = root.join("witness");
+    if in_daemon {
+        (operation.prepare)(bench);
+    }
+    bench.daemon.kill();
+    let armed = format!("{place}={action}");
+    bench
+        .daemon
+        .start_with(&[("FAILPOINTS_WHEN_READY", &armed), ("FAILPOINTS_WITNESS", &witness.to_string_lossy())]);
+    // A shim is armed as the daemon that started it.
+    if !in_daemon {
+        (operation.prepare)(bench);
+    }
+    let done = (operation.act)(bench);
+    // What is done in the background comes a second later.
+    let patience = Duration::from_millis(if place.starts_with("daemon.state.") { 200 } else { 5000 });
+    let begun = Instant::now();
+    while !witness.exists() && begun.elapsed() < patience {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let fired = std::fs::remove_file(&witness).is_ok();
+    if fired && in_daemon {
+        assert!(bench.daemon.has_ended_within(Duration::from_secs(10)), "{what}: gantryd did not end");
+    } else if fired {
+        records_are_true(bench);
+    } else {
+        assert_eq!(done.code, 0, "{what}: {done:?}\n{}", bench.daemon.log());
+    }
+    bench.daemon.kill();
+    bench.daemon.start_again();
+    records_are_true(bench);
+    leak::explained(&bench.daemon);
+    let again = (operation.act)(bench);
+    assert!(
+        again.code == 0 || again.stderr.contains(operation.done_already),
+        "{what}, once more: {again:?}\n{}",
+        bench.daemon.log()
+    );
+    records_are_true(bench);
+    clean(bench);
+    leak::check(&bench.daemon);
+    // Trees leave their places a second after their rows.
+    let begun = Instant::now();
+    while Base::of(bench) != *base && begun.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(Base::of(bench), *base, "{what}\n{}", bench.daemon.log());
+    fired
+}
+
+/// Removes what operations make.
+fn clean(bench: &Bench) {
+    for args in [&["rm", "-fv", NAME][..], &["rmi", "-f", IMAGE]] {
+        let done = bench.cli.run(args);
+        assert!(done.code == 0 || done.stderr.contains("No such"), "{args:?}: {done:?}");
+    }
+    for path in ["/build/prune?all=1", "/images/prune"] {
+        let answer = http::ask(bench.daemon.socket(), "POST", path, "");
+        assert_eq!(answer.as_ref().map(|(status, _)| *status), Some(200), "{path}: {answer:?}");
+    }
+}
+
+macro_rules! crashes {
+    ($($(#[$meta:meta])* $name:ident,)*) => { $(
+        $(#[$meta])*
+        #[test]
+        fn $name() {
+            crash(stringify!($name));
+        }
+    )* };
+}
+
+mod everywhere {
+    use super::crash;
+
+    crashes! {
+        import,
+        rmi,
+        create,
+        start,
+        stop,
+        rm,
+        exec,
+        build,
+        restart,
+    }
+}
