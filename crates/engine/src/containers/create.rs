@@ -286,7 +286,7 @@ fn make(core: &Core, record: &Record, image: &Image, volumes: &Made) -> Result<(
         })?;
     }
     reached(Point::CreatePopulated);
-    if volumes.iter().any(|(volume, fresh)| *fresh && volume.anonymous) {
+    if volumes.iter().any(|used| used.fresh && used.volume.anonymous) {
         core.ledger.write(|transaction| crate::volumes::mark(transaction, &record.id, Mark::Lasting))?;
     }
     Ok(())
