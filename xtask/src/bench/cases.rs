@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::daemons::Side;
+use super::floor::Floor;
 use super::http;
 use super::stats::Samples;
 
@@ -52,11 +53,11 @@ impl Case {
 
     /// The CLI's own part, where that decides what a ratio can be at all: its time against a server that answers
     /// at once.
-    pub(crate) fn client_alone(&self, work: &Path, side: &Side, runs: u32) -> Result<Option<Duration>> {
+    pub(crate) fn client_alone(&self, work: &Path, side: &Side, runs: u32) -> Result<Option<Floor>> {
         if !matches!(self.act, Act::Build { through: Through::Stock, cached: true }) {
             return Ok(None);
         }
-        super::floor::of_a_build(&work.join("floor.sock"), &side.ten_steps(), runs).map(Some)
+        super::floor::of_a_build(&work.join("floor.sock"), side, runs).map(Some)
     }
 }
 

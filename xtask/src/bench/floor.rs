@@ -11,11 +11,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::daemons::Side;
 use super::stats::median;
 use crate::workspace::read;
 
-/// The median time of `docker build -q` against such a server at a new socket, which stays until the bench ends.
-pub(crate) fn of_a_build(socket: &Path, context: &Path, runs: u32) -> Result<Duration> {
+/// A client's time without a daemon and with one, measured in turn; medians.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Floor {
+    /// Against the server that answers at once.
+    pub(crate) alone: Duration,
+    /// Against the daemon.
+    pub(crate) with_daemon: Duration,
+}
+
+/// Times `docker build -q` of the ten steps against such a server at a new socket, which stays until the bench
+/// ends, and against `side`, which has them cached.
+pub(crate) fn of_a_build(socket: &Path, side: &Side, runs: u32) -> Result<Floor> {
     let _ = std::fs::remove_file(socket);
     let listener =
         UnixListener::bind(socket).with_context(|| format!("cannot listen at {}", socket.display()))?;
@@ -25,21 +36,24 @@ pub(crate) fn of_a_build(socket: &Path, context: &Path, runs: u32) -> Result<Dur
             std::thread::spawn(move || serve(stream));
         }
     });
-    let host = format!("unix://{}", socket.display());
-    let mut times = Vec::new();
-    for run in 0..=runs {
+    let empty = format!("unix://{}", socket.display());
+    let daemon = format!("unix://{}", side.socket.display());
+    let context = side.ten_steps();
+    let build = |host: &str| -> Result<Duration> {
         let started = Instant::now();
-        read(
-            Command::new("docker")
-                .env("DOCKER_BUILDKIT", "0")
-                .args(["-H", &host, "build", "-q"])
-                .arg(context),
-        )?;
+        let arguments = ["-H", host, "build", "-q"];
+        read(Command::new("docker").env("DOCKER_BUILDKIT", "0").args(arguments).arg(&context))?;
+        Ok(started.elapsed())
+    };
+    let (mut alone, mut with_daemon) = (Vec::new(), Vec::new());
+    for run in 0..=runs {
+        let (first, second) = (build(&empty)?, build(&daemon)?);
         if run > 0 {
-            times.push(started.elapsed());
+            alone.push(first);
+            with_daemon.push(second);
         }
     }
-    Ok(median(&times))
+    Ok(Floor { alone: median(&alone), with_daemon: median(&with_daemon) })
 }
 
 /// Answers requests until the client hangs up or says something that is not HTTP.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::cases::Case;
+use super::floor::Floor;
 
 /// The times of one case on both sides, in the order of the runs.
 #[derive(Debug, Default)]
@@ -53,9 +54,12 @@ pub(crate) fn row(case: &Case, samples: &Samples) -> String {
 }
 
 /// The line of a client that had nothing to wait for.
-pub(crate) fn client_row(alone: Duration) -> String {
-    let name = "    of which the CLI itself (against an empty server)";
-    format!("{name:<52} {:>11.1} {:>11.1}", alone.as_secs_f64() * 1e3, alone.as_secs_f64() * 1e3)
+pub(crate) fn client_row(floor: Floor) -> String {
+    format!(
+        "    the CLI alone, against an empty server: {:.1} ms; in turn, against Gantry: {:.1} ms",
+        floor.alone.as_secs_f64() * 1e3,
+        floor.with_daemon.as_secs_f64() * 1e3
+    )
 }
 
 /// The medians of each step, in milliseconds, from the daemon's log: of the last hundred starts that made a

@@ -224,7 +224,7 @@ impl Start {
         let early = |error| Box::new(Failure { error, recorded: None, shim: None });
         let joined = self.joined().map_err(early)?;
         let (network, sockets) = self.record_sandbox(&joined).map_err(early)?;
-        stopwatch.lap("address, ports and record");
+        stopwatch.lap("address and record");
         reached(Point::StartRecorded);
         let recorded =
             |error: Error| Box::new(Failure { error, recorded: Some(network.clone()), shim: None });
