@@ -276,16 +276,16 @@ fn make(core: &Core, record: &Record, image: &Image, volumes: &Made) -> Result<(
             volumes.iter().any(|used| used.fresh && used.copies && used.volume.name == point.name)
         })
         .collect();
-    if fresh.is_empty() {
-        return Ok(());
+    if !fresh.is_empty() {
+        let root = core.store.snapshots().open(&snapshot).map_err(|error| failed(&error))?;
+        for point in fresh {
+            crate::volumes::populate(root.as_fd(), &point.destination, &point.source).map_err(|error| {
+                Error::Internal(format!("failed to copy the image's files to volume {}: {error}", point.name))
+            })?;
+        }
+        reached(Point::CreatePopulated);
     }
-    let root = core.store.snapshots().open(&snapshot).map_err(|error| failed(&error))?;
-    for point in fresh {
-        crate::volumes::populate(root.as_fd(), &point.destination, &point.source).map_err(|error| {
-            Error::Internal(format!("failed to copy the image's files to volume {}: {error}", point.name))
-        })?;
-    }
-    reached(Point::CreatePopulated);
+    // Also one that nothing is copied into (`nocopy`) is the container's from here on.
     if volumes.iter().any(|used| used.fresh && used.volume.anonymous) {
         core.ledger.write(|transaction| crate::volumes::mark(transaction, &record.id, Mark::Lasting))?;
     }
