@@ -156,6 +156,7 @@ trait Backend: std::fmt::Debug + Send + Sync {
     fn thaw(&self) -> Result<(), CgroupError>;
     fn is_frozen(&self) -> bool;
     fn oom_kill_count(&self) -> Result<u64, CgroupError>;
+    fn oom_watch(&self) -> Result<OwnedFd, CgroupError>;
     fn stats(&self) -> Result<Stats, CgroupError>;
     fn directories(&self) -> Vec<&Directory>;
 }
@@ -304,6 +305,15 @@ impl Cgroup {
     /// The kernel's refusal.
     pub fn oom_kill_count(&self) -> Result<u64, CgroupError> {
         self.backend.oom_kill_count()
+    }
+
+    /// A descriptor that becomes readable when memory ran out in it, a moment before the kernel kills, and at other
+    /// times too: [`Self::oom_kill_count`] tells. To be read empty each time; it does not block.
+    ///
+    /// # Errors
+    /// The kernel's refusal; [`CgroupError::NoController`] without memory controller.
+    pub fn oom_watch(&self) -> Result<OwnedFd, CgroupError> {
+        self.backend.oom_watch()
     }
 
     /// Its figures.

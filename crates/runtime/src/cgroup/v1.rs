@@ -2,12 +2,13 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
+use rustix::event::{EventfdFlags, eventfd};
 
 use crate::cgroup::file::{Directory, below};
 use crate::cgroup::{Backend, Birth, BlkioEntry, CgroupError, Layout, Stats, devices, kill_processes, until};
@@ -161,6 +162,19 @@ impl Backend for V1 {
 
     fn oom_kill_count(&self) -> Result<u64, CgroupError> {
         Ok(self.directory("memory")?.value("memory.oom_control", "oom_kill").unwrap_or(0))
+    }
+
+    fn oom_watch(&self) -> Result<OwnedFd, CgroupError> {
+        let directory = self.directory("memory")?;
+        let path = directory.0.join("memory.oom_control");
+        let failed = |source| CgroupError::Io { action: "watching", path: path.clone(), source };
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let event = eventfd(0, flags).map_err(|error| failed(error.into()))?;
+        // Needed for this one write only.
+        let control = std::fs::File::open(&path).map_err(failed)?;
+        let pair = format!("{} {}", event.as_raw_fd(), control.as_raw_fd());
+        directory.write("cgroup.event_control", &pair)?;
+        Ok(event)
     }
 
     fn stats(&self) -> Result<Stats, CgroupError> {

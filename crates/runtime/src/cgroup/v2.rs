@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
+use rustix::fs::inotify;
 
 use crate::cgroup::file::{Directory, below};
 use crate::cgroup::{Backend, Birth, BlkioEntry, CgroupError, Stats, devices, kill_processes, until};
@@ -132,6 +133,16 @@ impl Backend for V2 {
 
     fn oom_kill_count(&self) -> Result<u64, CgroupError> {
         Ok(self.directory.value("memory.events", "oom_kill").unwrap_or(0))
+    }
+
+    fn oom_watch(&self) -> Result<OwnedFd, CgroupError> {
+        let path = self.directory.0.join("memory.events");
+        let watch = || -> io::Result<OwnedFd> {
+            let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+            inotify::add_watch(&watch, &path, inotify::WatchFlags::MODIFY)?;
+            Ok(watch)
+        };
+        watch().map_err(|source| CgroupError::Io { action: "watching", path: path.clone(), source })
     }
 
     fn stats(&self) -> Result<Stats, CgroupError> {

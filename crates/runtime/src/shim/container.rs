@@ -9,6 +9,7 @@ use gantry_model::Timestamp;
 use gantry_model::container::{RestartPolicy, Status};
 use serde_json::value::RawValue;
 
+use super::oom::OomWatch;
 use super::protocol::{Exit, Launch, ProcessId, TerminalSize};
 use super::restart::Restarts;
 use crate::cgroup::Cgroup;
@@ -27,6 +28,7 @@ pub(super) struct Container {
     pub(super) restarts: Restarts,
     pub(super) exit: Option<Exit>,
     pub(super) cgroup: Option<Cgroup>,
+    pub(super) oom_watch: OomWatch,
 }
 
 /// What is needed of the launch while it runs. The rest is stored away.
@@ -89,6 +91,8 @@ pub(super) struct Run {
     pub(super) paused: bool,
     /// The cgroup's count of kills when it began.
     pub(super) oom_kills_before: u64,
+    /// The cgroup's count of kills that the daemon was told of.
+    pub(super) oom_kills_told: u64,
 }
 
 /// A stop under way.

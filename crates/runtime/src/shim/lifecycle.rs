@@ -28,7 +28,7 @@ use super::protocol::{Attach, Event, Exit, Kill, Launch, Prepare, ProcessId, Sto
 use super::protocol::{Refusal, RefusalKind};
 use super::restart::{Ended, Restarts};
 use super::streams::{Shape, Streams};
-use super::supervisor::{Ending, IsLogged, Supervisor};
+use super::supervisor::{Ending, IsLogged, Supervisor, earliest};
 use crate::cgroup::{self, Cgroup, CgroupError, Layout};
 use crate::launch::{self, Supervise};
 use crate::{LaunchError, Process, Reason};
@@ -93,7 +93,9 @@ impl Supervisor {
         };
         let (streams, stdio) = Streams::new(owner, shape).map_err(|error| setup("making pipes", &error))?;
         let before = self.container.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kill_count().ok());
-        self.container.run = Run { owner, oom_kills_before: before.unwrap_or(0), ..Run::default() };
+        let oom_kills_before = before.unwrap_or(0);
+        self.container.run =
+            Run { owner, oom_kills_before, oom_kills_told: oom_kills_before, ..Run::default() };
         self.table.insert(owner, streams, IsLogged::Yes);
         self.attach_all(owner, &launch.attach, clients)
             .map_err(|error| setup("attaching a client", &error))?;
@@ -240,7 +242,7 @@ impl Supervisor {
     /// Goes on with what waits for time or for others. Returns the next deadline.
     pub(super) fn settle_container(&mut self) -> Option<Instant> {
         match self.container.phase {
-            Phase::Running(_) => self.settle_stop(),
+            Phase::Running(_) => earliest(self.settle_oom(), self.settle_stop()),
             Phase::Draining { code, deadline, log_ended } => {
                 let owner = self.container.run.owner;
                 let drained = self.table.streams(owner).is_none_or(|streams| streams.is_drained());
@@ -281,10 +283,8 @@ impl Supervisor {
     /// The exit is complete: decides what follows, journals, announces, cleans up.
     fn exited(&mut self, code: i32) {
         reached(Point::ShimDrained);
-        let oom = self.has_oom_kills();
-        if oom {
-            self.announce(Event::OomKilled);
-        }
+        // Read while the cgroup is there.
+        let oom = self.tell_oom_kills();
         let ended = Ended {
             code,
             ran: self.container.run.since.map_or(Duration::ZERO, |since| since.elapsed()),
@@ -308,13 +308,6 @@ impl Supervisor {
         }
     }
 
-    /// Read while the cgroup is there.
-    fn has_oom_kills(&self) -> bool {
-        let before = self.container.run.oom_kills_before;
-        let count = self.container.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kill_count().ok());
-        count.is_some_and(|count| count > before)
-    }
-
     pub(super) fn finish_streams(&mut self, owner: u32) {
         if let Some(streams) = self.table.streams(owner) {
             streams.finish(&self.poller);
@@ -322,6 +315,7 @@ impl Supervisor {
     }
 
     pub(super) fn remove_cgroup(&mut self) {
+        self.end_oom_watch();
         if let Some(cgroup) = self.container.cgroup.take() {
             let _ = cgroup.kill_all();
             let _ = cgroup.remove();

@@ -24,6 +24,7 @@ mod detach;
 mod execs;
 mod lifecycle;
 mod link;
+mod oom;
 mod poller;
 mod requests;
 mod restart;

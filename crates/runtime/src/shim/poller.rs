@@ -20,6 +20,8 @@ pub(super) enum Token {
     Init,
     /// The log has room, or a gap to tell.
     Spool,
+    /// Memory ran out in the container.
+    Oom,
     /// An exec's process, ended.
     Exec(u32),
     /// An owner's standard input.
@@ -43,6 +45,7 @@ impl Token {
             Self::Output(owner, Stream::Stdout) => (6, owner, 0),
             Self::Output(owner, Stream::Stderr) => (7, owner, 0),
             Self::Client(owner, client) => (8, owner, client),
+            Self::Oom => (9, 0, 0),
         };
         kind << 56 | u64::from(owner & MASK) << 28 | u64::from(client & MASK)
     }
@@ -60,6 +63,7 @@ impl Token {
             6 => Self::Output(owner, Stream::Stdout),
             7 => Self::Output(owner, Stream::Stderr),
             8 => Self::Client(owner, client),
+            9 => Self::Oom,
             _ => return None,
         })
     }

@@ -141,6 +141,7 @@ impl Supervisor {
                 self.end_if_unwanted();
             }
             Token::Init => self.on_init_ended(),
+            Token::Oom => self.on_oom(),
             Token::Spool => {
                 if let Some(log) = &mut self.table.log {
                     log.spool.clear_wake();

@@ -170,6 +170,20 @@ ours! {
         assert_eq!(bench.inspect(&name, "/State/Running"), json!(true));
     }
 
+    /// A kill for want of memory that the container outlives is told at once, also by a shim of an earlier daemon.
+    fn a_kill_for_want_of_memory_is_told_at_once(bench) {
+        let name = bench.name("hungry");
+        bench.cli.ok(&["run", "-d", "--memory", "64m", "--name", &name, BUSYBOX, "sleep", "600"]);
+        bench.daemon.kill();
+        bench.daemon.start_again();
+        assert_eq!(bench.inspect(&name, "/State/OOMKilled"), json!(false));
+        bench.cli.fails(137, &["exec", &name, "sh", "-c", "a=x; while :; do a=$a$a; done"]);
+        until("it is told", 10, || bench.inspect(&name, "/State/OOMKilled") == json!(true));
+        assert_eq!(bench.inspect(&name, "/State/Running"), json!(true));
+        let told = bench.cli.ok(&["events", "--since", "5m", "--until", "0s", "--filter", &format!("container={name}"), "--filter", "event=oom"]);
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+
     fn a_shim_killed_while_no_daemon_runs(bench) {
         let (gone, kept) = (bench.name("gone"), bench.name("kept"));
         bench.cli.ok(&["run", "-d", "--name", &gone, "--restart=always", BUSYBOX, "sleep", "600"]);

@@ -35,7 +35,7 @@ pub enum Event {
         /// 125, 126 or 127.
         exit_code: i32,
     },
-    /// The kernel killed something in it for want of memory. Before `Exited` at the latest.
+    /// The kernel killed something in it for want of memory; told at once, and before `Exited` at the latest.
     OomKilled,
     /// It ended, and its output is spooled.
     Exited {
