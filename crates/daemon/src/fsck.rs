@@ -203,14 +203,15 @@ fn store(places: &Places, caretaker: Caretaker, report: &mut Report) -> Result<B
         return Ok(snapshots);
     }
     let inventory = gantry_store::fsck::inspect(&places.data_root).context("cannot read the store")?;
-    for owned in inventory.owned {
+    for mut owned in inventory.owned {
         let name = owned.path.display().to_string();
         match owned.kind {
             OwnedKind::Snapshot => {
                 snapshots.extend(owned.path.file_name().map(|name| name.to_string_lossy().into_owned()));
             }
+            // What only a build held that failed, or that found another's result meanwhile.
             OwnedKind::Blob | OwnedKind::Layer if owned.holders.is_empty() => {
-                report.findings.push(format!("nothing refers to {name}: prune images"));
+                owned.holders.push("nobody: the next removal of an image or prune takes it".into());
             }
             OwnedKind::Temporary if caretaker == Caretaker::Nobody => {
                 let text =
