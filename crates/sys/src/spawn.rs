@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_is_an_error_and_no_child() {
         let error = spawn(&Spawn {
-            program: c"/nosuch",
+            program: c"/proc/self/nosuch",
             arguments: &[c"nosuch"],
             environment: &[],
             directory: None,
