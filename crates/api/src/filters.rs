@@ -32,7 +32,12 @@ pub fn parse(text: &str) -> Result<Filters, InvalidFilter> {
     if text.trim().is_empty() {
         return Ok(filters);
     }
-    let Ok(Value::Object(keys)) = serde_json::from_str(text) else { return Err(InvalidFilter::Form) };
+    let keys = match serde_json::from_str(text) {
+        Ok(Value::Object(keys)) => keys,
+        // Go leaves a map as it is when it meets `null`.
+        Ok(Value::Null) => return Ok(filters),
+        _ => return Err(InvalidFilter::Form),
+    };
     for (key, values) in keys {
         match values {
             Value::Object(set) => {
@@ -114,7 +119,8 @@ mod tests {
             assert_eq!(accept(&filters, &["label"]), Err(InvalidFilter::Unknown("status".into())));
         }
         assert_eq!(parse("").map(|f| encode(&f)), Ok(String::new()));
-        for bad in ["[]", "x", r#"{"a":"b"}"#, r#"{"a":{"b":1}}"#, r#"{"a":[1]}"#, "null"] {
+        assert_eq!(parse("null"), Ok(Filters::default()));
+        for bad in ["[]", "x", r#"{"a":"b"}"#, r#"{"a":{"b":1}}"#, r#"{"a":[1]}"#] {
             assert!(parse(bad).is_err(), "{bad:?} was taken");
         }
     }

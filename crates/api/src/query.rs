@@ -11,7 +11,7 @@ pub enum InvalidQuery {
     #[error("invalid URL escape {0:?}")]
     Escape(String),
     /// A number was expected.
-    #[error("invalid value for {key}: strconv.Atoi: parsing {value:?}: invalid syntax")]
+    #[error("strconv.Atoi: parsing {value:?}: invalid syntax")]
     Number {
         /// The parameter.
         key: String,

@@ -129,7 +129,7 @@ impl System {
             containers,
             images: self.images.count(),
             driver: core.store.driver_name().into(),
-            driver_status: Vec::new(),
+            driver_status: driver_status(core.store.driver_name(), &settings.data_root),
             cgroup_version: if v2 { "2" } else { "1" }.into(),
             controllers,
             kernel_version: file("/proc/sys/kernel/osrelease").trim().into(),
@@ -180,6 +180,38 @@ impl System {
     }
 }
 
+/// What Docker tells of its driver of the same name. Every overlay is mounted with the same options, and
+/// differences are read from its upper directory.
+fn driver_status(driver: &str, data_root: &std::path::Path) -> Vec<(String, String)> {
+    if driver != "overlay2" {
+        return Vec::new();
+    }
+    let kind = rustix::fs::statfs(data_root).map_or("unknown", |found| file_system(found.f_type));
+    let lines = [
+        ("Backing Filesystem", kind),
+        ("Supports d_type", "true"),
+        ("Using metacopy", "false"),
+        ("Native Overlay Diff", "true"),
+        ("userxattr", "false"),
+    ];
+    lines.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
+/// Docker's name of a file system by its magic number (statfs(2)).
+fn file_system(magic: i64) -> &'static str {
+    match magic {
+        0xef53 => "extfs",
+        0x5846_5342 => "xfs",
+        0x9123_683e => "btrfs",
+        0x0102_1994 => "tmpfs",
+        0x2fc1_2fc1 => "zfs",
+        0xf2f5_2010 => "f2fs",
+        0x794c_7630 => "overlayfs",
+        0x6969 => "nfs",
+        _ => "<unknown>",
+    }
+}
+
 /// The host's name.
 pub(crate) fn hostname() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
@@ -191,4 +223,17 @@ pub(crate) fn memory_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_overlay_has_lines_of_its_own() {
+        let lines = driver_status("overlay2", std::path::Path::new("/proc"));
+        assert_eq!(lines[0], ("Backing Filesystem".into(), "<unknown>".into()));
+        assert_eq!(lines.len(), 5);
+        assert!(driver_status("vfs", std::path::Path::new("/")).is_empty());
+    }
 }

@@ -19,6 +19,7 @@ pub mod process;
 pub mod rooted;
 pub mod seccomp;
 pub mod signal;
+pub mod socket;
 pub mod spawn;
 pub mod tree;
 pub mod xattr;

@@ -18,6 +18,22 @@ pub fn ask(socket: &Path, method: &str, path: &str, headers: &str) -> Option<(u1
     answer(&mut stream)
 }
 
+/// Sends a request with a JSON body (none where it is empty) and returns status and body, in chunks if it came so
+/// only where the reply is a stream.
+#[must_use]
+pub fn send(socket: &Path, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{kind}Content-Length: {length}\r\n\r\n{body}"
+    )
+    .ok()?;
+    answer(&mut stream)
+}
+
 /// Whether a daemon answers at this socket.
 #[must_use]
 pub fn pings(socket: &Path) -> bool {

@@ -139,7 +139,7 @@ fn run(app: &App, job: BuildRequest, mut output: Output) {
     };
     let outcome = app.builder.build(job, &mut events, &cancel);
     if let Ok(built) = &outcome {
-        images.note("build", &built.image, "");
+        images.note("create", &built.image, &built.image.to_string());
         tagged.iter().for_each(|name| images.note("tag", &built.image, name));
     }
     output.end(outcome.map(drop));

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use gantry_api::ApiVersion;
 use gantry_api::Method::{Delete, Get, Post};
 use gantry_api::container::{CreateRequest, CreateResponse, PruneResponse, TopResponse, UpdateResponse};
 use gantry_api::host_config::UpdateRequest;
@@ -15,7 +16,7 @@ use http::StatusCode;
 use super::{Answer, App, Table, cells, filters, now};
 use crate::refusal::Refusal;
 use crate::wire::inspect::Beside;
-use crate::wire::{create, inspect, summary};
+use crate::wire::{create, graph, inspect, summary};
 
 pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
     table.add(Post, "/containers/create", make)?;
@@ -29,9 +30,13 @@ pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
     table.add(Post, "/containers/prune", prune)
 }
 
+const OBSOLETE_MAC: &str = "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead.";
+
 async fn make(app: Arc<App>, mut request: Request) -> Answer {
     let body = request.tree().await?.ok_or(gantry_api::gojson::InvalidJson::Empty)?;
     let wire = CreateRequest::from_value(body)?;
+    // The field is read at every version that has it; from 1.44 on endpoints have one of their own.
+    let obsolete = request.version >= ApiVersion::v1(44) && !wire.config.mac_address.is_empty();
     let (name, platform) = (request.query.get("name"), request.query.get("platform"));
     let wanted = create::request(name, platform, wire, &app.defaults)?;
     let made = app.engine.containers.create(wanted).await.map_err(|error| match error {
@@ -39,7 +44,9 @@ async fn make(app: Arc<App>, mut request: Request) -> Answer {
         containers::Error::NoSuchContainer(_) => Refusal::invalid(error.to_string()),
         error => error.into(),
     })?;
-    let reply = CreateResponse { id: made.id.to_string(), warnings: made.warnings };
+    let mut warnings = made.warnings;
+    warnings.extend(obsolete.then(|| OBSOLETE_MAC.to_owned()));
+    let reply = CreateResponse { id: made.id.to_string(), warnings };
     Ok(Reply::json(&reply).with_status(StatusCode::CREATED))
 }
 
@@ -93,7 +100,11 @@ async fn show(app: Arc<App>, request: Request) -> Answer {
         false => None,
     };
     let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let graph_driver = GraphDriver { name: app.driver.clone(), ..GraphDriver::default() };
+    // A container that is being removed has no root file system any more, and is shown without.
+    let root = app.engine.containers.root(request.name()).await.ok();
+    let pid = Some(view.state.pid).filter(|pid| *pid != 0);
+    let graph_driver =
+        GraphDriver { name: app.driver.clone(), data: graph::of_container(root.as_ref(), pid) };
     Ok(Reply::versioned_json(&inspect::inspect(&view, Beside { graph_driver, sizes, host_name })))
 }
 
@@ -132,7 +143,7 @@ async fn rename(app: Arc<App>, request: Request) -> Answer {
 }
 
 async fn resize(app: Arc<App>, request: Request) -> Answer {
-    let (rows, columns) = (cells(&request, "h")?, cells(&request, "w")?);
+    let (rows, columns) = (cells(&request, "h", "height")?, cells(&request, "w", "width")?);
     app.engine.containers.resize(request.name(), rows, columns).await?;
     Ok(Reply::status(StatusCode::OK))
 }

@@ -30,8 +30,7 @@ enum Format {
 async fn events(app: Arc<App>, request: Request) -> Answer {
     let at = |key: &str| {
         let text = request.query.get(key);
-        time::parse(text, now())
-            .ok_or_else(|| Refusal::invalid(format!("invalid value for {key:?}: {text:?}")))
+        time::parse(text, now()).ok_or_else(|| Refusal::invalid(time::refusal(text)))
     };
     let (since, until) = (at("since")?, at("until")?);
     if let Some((since, until)) = since.zip(until)

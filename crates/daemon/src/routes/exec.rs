@@ -66,7 +66,7 @@ async fn start(app: Arc<App>, mut request: Request) -> Answer {
 }
 
 async fn resize(app: Arc<App>, request: Request) -> Answer {
-    let (rows, columns) = (cells(&request, "h")?, cells(&request, "w")?);
+    let (rows, columns) = (cells(&request, "h", "height")?, cells(&request, "w", "width")?);
     app.engine.containers.exec_resize(request.name(), rows, columns).await?;
     Ok(Reply::status(StatusCode::OK))
 }

@@ -16,7 +16,7 @@ use super::{Answer, App, Table, filters};
 use crate::body;
 use crate::changes;
 use crate::refusal::Refusal;
-use crate::wire::image;
+use crate::wire::{graph, image};
 
 pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
     table.add(Post, "/images/create", create)?;
@@ -70,8 +70,15 @@ fn reference(repository: &str, tag: &str) -> Result<Option<Reference>, Refusal> 
     if repository.is_empty() {
         return Ok(None);
     }
+    if repository.split_once(':').is_some_and(|(name, _)| name == "sha256") {
+        return Err(Refusal::invalid("refusing to create an ambiguous tag using digest algorithm as name"));
+    }
     let named = Reference::parse_normalized(repository)?;
-    let whole = if tag.is_empty() { named } else { named.with_tag(tag)? };
+    let whole = if tag.is_empty() {
+        named
+    } else {
+        named.with_tag(tag).map_err(|_| Refusal::invalid("invalid tag format"))?
+    };
     if whole.digest().is_some() {
         return Err(Refusal::invalid("refusing to create a tag with a digest reference"));
     }
@@ -100,7 +107,8 @@ async fn inspect(app: Arc<App>, request: Request) -> Answer {
         ));
     }
     let found = app.engine.images.inspect(request.name()).await?;
-    let graph_driver = GraphDriver { name: app.driver.clone(), ..GraphDriver::default() };
+    let root = app.engine.images.root(request.name()).await.ok();
+    let graph_driver = GraphDriver { name: app.driver.clone(), data: graph::of_image(root.as_ref()) };
     Ok(Reply::versioned_json(&image::inspect(&found, graph_driver)))
 }
 

@@ -7,7 +7,7 @@ use gantry_api::container::{WaitError, WaitResponse};
 use gantry_api::gojson;
 use gantry_engine::containers::{StopOptions, WaitCondition};
 use gantry_server::router::RouterError;
-use gantry_server::{Body, Failure, Reply, Request};
+use gantry_server::{Body, Reply, Request};
 
 use super::{Answer, App, Table};
 use crate::refusal::Refusal;
@@ -22,7 +22,17 @@ pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
     table.add(Post, "/containers/{id}/wait", wait)
 }
 
-async fn start(app: Arc<App>, request: Request) -> Answer {
+async fn start(app: Arc<App>, mut request: Request) -> Answer {
+    // A HostConfig at start is of an age before 1.24; a client that sends one must not think it was heard.
+    if request
+        .tree()
+        .await
+        .is_ok_and(|body| body.is_some_and(|tree| tree.as_object().is_none_or(|map| !map.is_empty())))
+    {
+        return Err(Refusal::invalid(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
+        ));
+    }
     app.engine.containers.start(request.name()).await?;
     Ok(Reply::no_content())
 }
@@ -42,9 +52,7 @@ async fn restart(app: Arc<App>, request: Request) -> Answer {
 }
 
 async fn kill(app: Arc<App>, request: Request) -> Answer {
-    let name = request.name();
-    let killed = app.engine.containers.kill(name, request.query.get("signal")).await;
-    killed.map_err(|error| Failure::new(error.kind(), format!("cannot kill container: {name}: {error}")))?;
+    app.engine.containers.kill(request.name(), request.query.get("signal")).await?;
     Ok(Reply::no_content())
 }
 

@@ -31,8 +31,7 @@ async fn logs(app: Arc<App>, request: Request) -> Answer {
     }
     let at = |key: &str| {
         let text = query.get(key);
-        time::parse(text, now())
-            .ok_or_else(|| Refusal::invalid(format!("invalid value for {key:?}: {text:?}")))
+        time::parse(text, now()).ok_or_else(|| Refusal::invalid(time::refusal(text)))
     };
     let options = LogOptions {
         stdout,

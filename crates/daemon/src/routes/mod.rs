@@ -12,6 +12,7 @@ mod lifecycle;
 mod logs;
 mod networks;
 mod stats;
+mod swarm;
 mod system;
 mod volumes;
 
@@ -88,6 +89,7 @@ pub(crate) fn router(app: &Arc<App>) -> Result<Router, RouterError> {
     volumes::add(&mut table)?;
     events::add(&mut table)?;
     disk::add(&mut table)?;
+    swarm::add(&mut table)?;
     Ok(router)
 }
 
@@ -102,8 +104,9 @@ fn now() -> gantry_model::Timestamp {
 }
 
 /// A number of the terminal's size.
-fn cells(request: &Request, key: &str) -> Result<u16, Refusal> {
-    let number = request.query.number(key)?.unwrap_or(0);
-    u16::try_from(number)
-        .map_err(|_| Refusal::invalid(format!("invalid resize {key}: {number} is out of range")))
+fn cells(request: &Request, key: &str, name: &str) -> Result<u16, Refusal> {
+    let text = request.query.get(key);
+    let refused = |why| Refusal::invalid(format!("invalid resize {name} {text:?}: {why}"));
+    let number: u64 = text.parse().map_err(|_| refused("invalid syntax"))?;
+    u16::try_from(number).map_err(|_| refused("value out of range"))
 }

@@ -2,16 +2,24 @@
 
 use std::sync::Arc;
 
-use gantry_api::Method::Get;
+use gantry_api::Method::{Delete, Get, Post};
+use gantry_api::network::PruneResponse;
+use gantry_model::ErrorKind;
 use gantry_server::router::RouterError;
-use gantry_server::{Reply, Request};
+use gantry_server::{Failure, Reply, Request};
 
 use super::{Answer, App, Table, filters};
+use crate::refusal::Refusal;
 use crate::wire::network::{Members, network};
 
 pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
     table.add(Get, "/networks", list)?;
-    table.add(Get, "/networks/{id}", inspect)
+    table.add(Get, "/networks/{id}", inspect)?;
+    table.add(Post, "/networks/create", create)?;
+    table.add(Delete, "/networks/{id}", remove)?;
+    table.add(Post, "/networks/{id}/connect", connect)?;
+    table.add(Post, "/networks/{id}/disconnect", disconnect)?;
+    table.add(Post, "/networks/prune", prune)
 }
 
 async fn list(app: Arc<App>, request: Request) -> Answer {
@@ -21,6 +29,60 @@ async fn list(app: Arc<App>, request: Request) -> Answer {
 }
 
 async fn inspect(app: Arc<App>, request: Request) -> Answer {
+    let verbose = request.query.get("verbose");
+    if !verbose.is_empty() && !is_go_bool(verbose) {
+        let why = format!("strconv.ParseBool: parsing {verbose:?}: invalid syntax");
+        return Err(Refusal::invalid(format!("invalid value for verbose: {verbose}: {why}")));
+    }
     let view = app.engine.networks.inspect(request.name())?;
+    if !matches!(request.query.get("scope"), "" | "local") {
+        return Err(Refusal::not_found(format!("network {} not found", request.name())));
+    }
     Ok(Reply::versioned_json(&network(&view, Members::Shown)))
+}
+
+/// What Go's `strconv.ParseBool` takes.
+fn is_go_bool(text: &str) -> bool {
+    const ALL: [&str; 12] = ["1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False"];
+    ALL.contains(&text)
+}
+
+const LATER: &str = "user-defined networks are not supported yet: use bridge, host, none or container:NAME";
+
+async fn create(_: Arc<App>, mut request: Request) -> Answer {
+    let body = request.tree().await?;
+    let name = body.as_ref().and_then(|body| body.get("Name")?.as_str()).unwrap_or("");
+    match name {
+        "" => Err(Refusal::invalid("invalid name: name is empty")),
+        "bridge" | "host" | "none" | "default" => {
+            Err(forbidden(format!("operation is not permitted on predefined {name} network ")))
+        }
+        _ => Err(Refusal::not_implemented(LATER)),
+    }
+}
+
+fn forbidden(text: String) -> Refusal {
+    Failure::new(ErrorKind::Forbidden, text).into()
+}
+
+/// All networks that there are were there before the first request.
+async fn remove(app: Arc<App>, request: Request) -> Answer {
+    let view = app.engine.networks.inspect(request.name())?;
+    Err(forbidden(format!("{} is a pre-defined network and cannot be removed", view.name)))
+}
+
+async fn connect(app: Arc<App>, request: Request) -> Answer {
+    app.engine.networks.inspect(request.name())?;
+    Err(Refusal::not_implemented(format!("a container keeps the network that it was made with: {LATER}")))
+}
+
+async fn disconnect(app: Arc<App>, request: Request) -> Answer {
+    connect(app, request).await
+}
+
+/// Only user-defined networks are ever pruned.
+async fn prune(_: Arc<App>, request: Request) -> Answer {
+    let filters = filters(&request)?;
+    gantry_api::filters::accept(&filters, &["label", "label!", "until"])?;
+    Ok(Reply::json(&PruneResponse::default()))
 }

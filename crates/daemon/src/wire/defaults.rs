@@ -41,10 +41,6 @@ pub(crate) fn fill(host: &mut HostConfig, defaults: &HostDefaults) {
     if host.shm_size == 0 {
         host.shm_size = defaults.shm_size_bytes;
     }
-    host.port_bindings.get_or_insert_default();
-    for list in [&mut host.dns, &mut host.dns_options, &mut host.dns_search] {
-        list.get_or_insert_default();
-    }
     if host.memory > 0 && host.memory_swap == 0 {
         host.memory_swap = host.memory.saturating_mul(2);
     }

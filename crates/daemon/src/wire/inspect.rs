@@ -5,7 +5,7 @@ use gantry_api::host_config::{HostConfig, PortBinding, PortMap};
 use gantry_api::inspect::{ContainerInspect, ContainerState, GraphDriver, NetworkSettings};
 use gantry_api::network::EndpointSettings;
 use gantry_api::{Empty, Map, ZERO_TIME, gojson};
-use gantry_engine::containers::config::Config;
+use gantry_engine::containers::config::{Config, MountRequest};
 use gantry_engine::containers::{Record, State, View};
 use gantry_engine::sandboxes::{Attached, Endpoint};
 use gantry_model::Timestamp;
@@ -141,7 +141,7 @@ fn shown(record: &Record, point: &mount::MountPoint) -> bool {
 
 fn mount_point(record: &Record, point: &mount::MountPoint) -> MountPoint {
     let volume = point.kind == MountKind::Volume;
-    // Docker gives a volume that `-v` names the mode of a shared label.
+    // Docker gives a volume that `-v` or `--mount` asks for the mode of a shared label.
     let by_bind = || {
         record
             .host
@@ -149,7 +149,8 @@ fn mount_point(record: &Record, point: &mount::MountPoint) -> MountPoint {
             .iter()
             .any(|bind| bind.split(':').next() == Some(point.name.as_str()) && bind.contains(':'))
     };
-    let mode = if volume && point.mode.is_empty() && by_bind() { "z" } else { &point.mode };
+    let by_mount = || record.host.mounts.iter().any(|mount| destination_is(mount, point));
+    let mode = if volume && point.mode.is_empty() && (by_bind() || by_mount()) { "z" } else { &point.mode };
     let propagation = match point.kind {
         MountKind::Bind if point.propagation.is_empty() => "rprivate",
         MountKind::Bind => &point.propagation,
@@ -172,6 +173,10 @@ fn mount_point(record: &Record, point: &mount::MountPoint) -> MountPoint {
     }
 }
 
+fn destination_is(mount: &MountRequest, point: &mount::MountPoint) -> bool {
+    point.destination.as_os_str() == mount.target.trim_end_matches('/')
+}
+
 fn network_settings(view: &View) -> NetworkSettings {
     let attached = &view.network;
     let running = view.state.is_running();
@@ -189,14 +194,26 @@ fn network_settings(view: &View) -> NetworkSettings {
         ip_address: bridge.ip_address,
         ip_prefix_len: bridge.ip_prefix_len,
         mac_address: bridge.mac_address,
-        networks: networks(attached),
+        networks: networks(view),
         ..NetworkSettings::default()
     }
 }
 
-/// The networks of a container by name.
-pub(crate) fn networks(attached: &Attached) -> Map<EndpointSettings> {
-    attached.endpoints.iter().map(|(name, end)| (name.clone(), endpoint(end))).collect()
+/// The networks of a container by name. One without a network has none; before the first start the network
+/// has no id yet, as in Docker.
+pub(crate) fn networks(view: &View) -> Map<EndpointSettings> {
+    if view.record.config.network_disabled {
+        return Map::new();
+    }
+    let started = view.state.started.is_some();
+    let shown = |(name, end): (&String, &Endpoint)| {
+        let mut settings = endpoint(end);
+        if !started {
+            settings.network_id.clear();
+        }
+        (name.clone(), settings)
+    };
+    view.network.endpoints.iter().map(shown).collect()
 }
 
 fn port_map(attached: &Attached) -> PortMap {

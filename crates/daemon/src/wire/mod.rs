@@ -3,6 +3,7 @@
 
 pub(crate) mod create;
 pub(crate) mod defaults;
+pub(crate) mod graph;
 pub(crate) mod image;
 pub(crate) mod info;
 pub(crate) mod inspect;

@@ -24,7 +24,7 @@ pub(crate) fn summary(view: &View, image: String, now: Timestamp) -> ContainerSu
         state: view.state.status.as_str().into(),
         status: status::status(&view.state, now),
         host_config: SummaryHostConfig { network_mode: network_mode(view), annotations: annotations(view) },
-        network_settings: SummaryNetworkSettings { networks: inspect::networks(&view.network) },
+        network_settings: SummaryNetworkSettings { networks: inspect::networks(view) },
         mounts: inspect::mounts(record),
         health: None,
     }

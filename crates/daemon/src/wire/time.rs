@@ -15,6 +15,11 @@ pub(crate) fn parse(text: &str, now: Timestamp) -> Option<Option<Timestamp>> {
     Some(Some(found))
 }
 
+/// What is said about a time that is none.
+pub(crate) fn refusal(text: &str) -> String {
+    format!("strconv.ParseInt: parsing {text:?}: invalid syntax")
+}
+
 /// `1700000000.000000001`: the fraction is nanoseconds however many digits there are.
 fn unix(text: &str) -> Option<Timestamp> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));

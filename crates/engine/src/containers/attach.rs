@@ -58,7 +58,7 @@ impl Attachment {
     /// # Errors
     /// [`Error::Conflict`] if the container went away; the connection is closed then.
     pub async fn connect(self, connection: OwnedFd, early: Vec<u8>) -> Result<(), Error> {
-        let mut connection = connection;
+        let mut connection = head_read(connection).await;
         if self.options.logs {
             connection = self.send_past(connection).await?;
         }
@@ -99,6 +99,31 @@ impl Attachment {
             Ok(socket.into())
         })
         .await
+    }
+}
+
+/// How long a client may take to read the reply's head before output follows all the same.
+const HEAD_PATIENCE: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// Waits until the client has read the head of the reply that made its connection a stream. Some (docker-py among
+/// them) read the head through a buffer and the stream past it, and lose what arrived together with the head; the
+/// first output comes so early that it does.
+pub(super) async fn head_read(connection: OwnedFd) -> OwnedFd {
+    const STEP: std::time::Duration = std::time::Duration::from_micros(40);
+    let held = |connection: &OwnedFd| gantry_sys::socket::holds_sent(connection).unwrap_or(false);
+    if !held(&connection) {
+        return connection;
+    }
+    let waited = crate::blocking(move || {
+        let begun = std::time::Instant::now();
+        while held(&connection) && begun.elapsed() < HEAD_PATIENCE {
+            std::thread::sleep(STEP);
+        }
+        Ok::<_, std::convert::Infallible>(connection)
+    });
+    match waited.await {
+        Ok(connection) => connection,
+        Err(never) => match never {},
     }
 }
 

@@ -1,150 +1,149 @@
 //! What Docker refuses at create, and what it adjusts with a warning. Pure.
 
 use gantry_model::container::RestartPolicy;
+use gantry_model::image::Healthcheck;
 
 use super::Error;
-use super::config::{Config, HostConfig, LogConfig, Resources};
+use super::config::{Config, HostConfig, LogConfig};
+use super::limits::{self, Available};
+use super::mountpoints;
 
-/// Less memory than this cannot hold a process.
-const LEAST_MEMORY: i64 = 6 << 20;
-
-/// Checks what does not depend on other containers; fills in Docker's defaults.
+/// Checks what does not depend on other containers nor on the image, in Docker's order: before the image is
+/// looked up. Fills in Docker's defaults; returns warnings.
 ///
 /// # Errors
 /// [`Error::Invalid`] in Docker's words.
-pub(super) fn check(config: &Config, host: &mut HostConfig, cpus: usize) -> Result<Vec<String>, Error> {
+pub(super) fn check(
+    config: &Config,
+    host: &mut HostConfig,
+    available: &Available,
+) -> Result<Vec<String>, Error> {
     let invalid = |text: &str| Err(Error::Invalid(text.into()));
     if host.auto_remove && host.restart != RestartPolicy::No {
         return invalid("can't create 'AutoRemove' container with restart policy");
     }
-    if host.network_mode.starts_with("container:") {
-        let conflict = if !config.hostname.is_empty() {
-            Some("hostname and the network mode")
-        } else if !host.port_bindings.is_empty() || host.publish_all {
-            Some("port publishing and the container type network mode")
-        } else if !host.names.servers.is_empty() {
-            Some("dns and the network mode")
-        } else if !host.names.extra_hosts.is_empty() {
-            Some("custom host-to-IP mapping and the network mode")
-        } else if !config.mac_address.is_empty() {
-            Some("mac-address and the network mode")
-        } else {
-            None
-        };
-        if let Some(conflict) = conflict {
-            return invalid(&format!("conflicting options: {conflict}"));
-        }
-    }
+    check_config(config)?;
+    check_joined(config, host)?;
     if host.namespaces.uts == "host" && !config.hostname.is_empty() {
         return invalid("conflicting options: hostname and the UTS mode");
-    }
-    if !config.stop_signal.is_empty() {
-        signal(&config.stop_signal)?;
     }
     if !matches!(host.log.driver.as_str(), "" | "json-file" | "local" | "none") {
         let driver = &host.log.driver;
         return invalid(&format!("error looking up logging plugin {driver}: plugin \"{driver}\" not found"));
     }
+    log_options(&host.log)?;
     if !matches!(host.runtime.as_str(), "" | "runc" | "gantry" | "io.containerd.runc.v2") {
         return invalid(&format!("unknown or invalid runtime name: {}", host.runtime));
     }
-    if !matches!(host.namespaces.ipc.as_str(), "" | "private" | "shareable" | "host" | "none")
-        && !host.namespaces.ipc.starts_with("container:")
-    {
-        return invalid(&format!("invalid IPC mode: {}", host.namespaces.ipc));
-    }
+    check_modes(host)?;
     super::spec::check_security(host)?;
-    health_times(config)?;
-    log_options(&host.log)?;
-    for text in &host.names.extra_hosts {
-        if !text.contains([':', '=']) {
-            return invalid(&format!("bad format for add-host: {text:?}"));
-        }
-    }
-    let mut warnings = resources(&mut host.resources, cpus)?;
-    if host.network_mode == "host" && (!host.port_bindings.is_empty() || host.publish_all) {
+    check_extra_hosts(&host.names.extra_hosts)?;
+    mountpoints::check(&host.mounts)?;
+    let mut warnings = limits::check(&mut host.resources, available)?;
+    if host.network_mode == "host" && !host.port_bindings.is_empty() {
         warnings.push("Published ports are discarded when using host network mode".into());
     }
     defaults(config, host);
     Ok(warnings)
 }
 
-/// Limits.
-///
-/// # Errors
-/// [`Error::Invalid`] in Docker's words.
-pub(super) fn resources(resources: &mut Resources, cpus: usize) -> Result<Vec<String>, Error> {
-    let invalid = |text: &str| Err(Error::Invalid(text.into()));
-    let mut warnings = Vec::new();
-    if (1..LEAST_MEMORY).contains(&resources.memory) {
-        return invalid("Minimum memory limit allowed is 6MB");
-    }
-    if resources.memory > 0 && resources.memory_swap > 0 && resources.memory_swap < resources.memory {
-        return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
-    }
-    if resources.memory == 0 && resources.memory_swap > 0 {
-        return invalid("You should always set the Memory limit when using Memoryswap limit, see usage");
-    }
-    if resources.memory > 0 && resources.memory < resources.memory_reservation {
-        return invalid("Minimum memory limit can not be less than memory reservation limit, see usage");
-    }
-    if (1..LEAST_MEMORY).contains(&resources.memory_reservation) {
-        return invalid("Minimum memory reservation allowed is 6MB");
-    }
-    if resources.memory_swappiness.is_some_and(|value| !(-1..=100).contains(&value)) {
-        let value = resources.memory_swappiness.unwrap_or_default();
-        return invalid(&format!("Invalid value: {value}, valid memory swappiness range is 0-100"));
-    }
-    if resources.nano_cpus > 0 && (resources.cpu_period > 0 || resources.cpu_quota > 0) {
-        let which = if resources.cpu_period > 0 { "CPU Period" } else { "CPU Quota" };
-        return invalid(&format!("Conflicting options: Nano CPUs and {which} cannot both be set"));
-    }
-    if resources.cpu_shares < 0 {
-        let shares = resources.cpu_shares;
-        return invalid(&format!("invalid CPU shares ({shares}): value must be a positive integer"));
-    }
-    if resources.cpu_period != 0 && !(1000..=1_000_000).contains(&resources.cpu_period) {
-        return invalid(
-            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
-        );
-    }
-    if (1..1000).contains(&resources.cpu_quota) {
-        return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)");
-    }
-    let most = i64::try_from(cpus).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
-    if resources.nano_cpus < 0 || resources.nano_cpus > most {
-        return invalid(&format!(
-            "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+/// What stands in the configuration itself.
+fn check_config(config: &Config) -> Result<(), Error> {
+    let invalid = |text: String| Err(Error::Invalid(text));
+    let directory = &config.working_dir;
+    if !directory.is_empty() && !directory.starts_with('/') {
+        return invalid(format!(
+            "the working directory '{directory}' is invalid, it needs to be an absolute path"
         ));
     }
-    if resources.kernel_memory > 0 {
-        resources.kernel_memory = 0;
-        warnings.push("Specifying a kernel memory limit is deprecated and has no effect.".into());
+    if !config.stop_signal.is_empty() {
+        signal(&config.stop_signal)?;
     }
-    if resources.oom_kill_disable == Some(true) && resources.memory == 0 {
-        warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".into());
+    if let Some(variable) =
+        config.env.iter().find(|variable| variable.is_empty() || variable.starts_with('='))
+    {
+        return invalid(format!("invalid environment variable: {variable}"));
     }
-    if !(-1000..=1000).contains(&resources.oom_score_adj) {
-        return invalid(&format!(
-            "Invalid value {}, range for oom score adj is [-1000, 1000]",
-            resources.oom_score_adj
-        ));
-    }
-    Ok(warnings)
+    config.healthcheck.as_ref().map_or(Ok(()), check_health)
 }
 
-/// What a health check's times may be: 0 is the default.
-fn health_times(config: &Config) -> Result<(), Error> {
-    const LEAST_NS: i64 = 1_000_000;
-    let Some(check) = &config.healthcheck else { return Ok(()) };
-    for (name, value) in [
-        ("Interval", check.interval_ns),
-        ("Timeout", check.timeout_ns),
-        ("StartPeriod", check.start_period_ns),
-        ("StartInterval", check.start_interval_ns),
-    ] {
-        if value != 0 && value < LEAST_NS {
+/// Docker's least duration of a health check, in nanoseconds; 0 is the default.
+const LEAST_HEALTH_NS: i64 = 1_000_000;
+
+fn check_health(health: &Healthcheck) -> Result<(), Error> {
+    let durations = [
+        ("Interval", health.interval_ns),
+        ("Timeout", health.timeout_ns),
+        ("StartPeriod", health.start_period_ns),
+        ("StartInterval", health.start_interval_ns),
+    ];
+    for (name, value) in durations {
+        if value != 0 && value < LEAST_HEALTH_NS {
             return Err(Error::Invalid(format!("{name} in Healthcheck cannot be less than 1ms")));
+        }
+    }
+    if health.retries < 0 {
+        return Err(Error::Invalid("Retries in Healthcheck cannot be negative".into()));
+    }
+    Ok(())
+}
+
+/// What a container that joins another's network cannot have of its own.
+fn check_joined(config: &Config, host: &HostConfig) -> Result<(), Error> {
+    let Some(other) = host.network_mode.strip_prefix("container:") else { return Ok(()) };
+    if other.is_empty() {
+        let text = "invalid network mode: invalid container format container:<name|id>";
+        return Err(Error::Invalid(text.into()));
+    }
+    let conflicts = [
+        (!config.hostname.is_empty(), "hostname and the network mode"),
+        (
+            !host.port_bindings.is_empty() || host.publish_all,
+            "port publishing and the container type network mode",
+        ),
+        (!config.exposed_ports.is_empty(), "port exposing and the container type network mode"),
+        (!host.names.servers.is_empty(), "dns and the network mode"),
+        (!host.names.extra_hosts.is_empty(), "custom host-to-IP mapping and the network mode"),
+        (!config.mac_address.is_empty(), "mac-address and the network mode"),
+    ];
+    match conflicts.iter().find(|(given, _)| *given) {
+        Some((_, what)) => Err(Error::Invalid(format!("conflicting options: {what}"))),
+        None => Ok(()),
+    }
+}
+
+/// The namespaces' modes.
+fn check_modes(host: &HostConfig) -> Result<(), Error> {
+    let modes = &host.namespaces;
+    let joins = |mode: &str| mode.strip_prefix("container:").is_some_and(|other| !other.is_empty());
+    let checks = [
+        (
+            "IPC",
+            &modes.ipc,
+            joins(&modes.ipc) || matches!(modes.ipc.as_str(), "" | "private" | "shareable" | "host" | "none"),
+        ),
+        ("PID", &modes.pid, joins(&modes.pid) || matches!(modes.pid.as_str(), "" | "host")),
+        ("UTS", &modes.uts, matches!(modes.uts.as_str(), "" | "host")),
+        ("cgroup namespace", &modes.cgroup, matches!(modes.cgroup.as_str(), "" | "private" | "host")),
+    ];
+    match checks.iter().find(|(.., good)| !good) {
+        Some((name, mode, _)) => Err(Error::Invalid(format!("invalid {name} mode: {mode}"))),
+        None => Ok(()),
+    }
+}
+
+/// `name:address` or `name=address`; `host-gateway` stands for an address.
+fn check_extra_hosts(entries: &[String]) -> Result<(), Error> {
+    for text in entries {
+        let Some((name, address)) = text.split_once('=').or_else(|| text.split_once(':')) else {
+            return Err(Error::Invalid(format!("bad format for add-host: {text:?}")));
+        };
+        if name.is_empty() {
+            return Err(Error::Invalid(format!("bad format for add-host: {text:?}")));
+        }
+        let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+        if bare != "host-gateway" && bare.parse::<std::net::IpAddr>().is_err() {
+            return Err(Error::Invalid(format!("invalid IP address in add-host: {address:?}")));
         }
     }
     Ok(())
@@ -218,6 +217,7 @@ pub(super) fn signal(text: &str) -> Result<i32, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::containers::merge;
 
     #[test]
     fn signals_have_names_and_numbers() {
@@ -239,39 +239,78 @@ mod tests {
         }
     }
 
-    fn check_resources(change: impl FnOnce(&mut Resources), good: bool) {
-        let mut given = Resources::default();
-        change(&mut given);
-        assert_eq!(resources(&mut given, 2).is_ok(), good, "{given:?}");
+    fn here() -> Available {
+        Available { cpus: 2, ..Available::default() }
+    }
+
+    fn refused(config: Config, mut host: HostConfig) -> String {
+        check(&config, &mut host, &here()).err().map_or(String::new(), |error| error.to_string())
     }
 
     #[test]
-    fn limits_are_refused_as_docker_refuses_them() {
-        check_resources(|r| r.memory = 64 << 20, true);
-        check_resources(|r| r.memory = 1 << 20, false);
-        check_resources(|r| r.memory_swap = 64 << 20, false);
-        check_resources(|r| r.nano_cpus = 2_000_000_000, true);
-        check_resources(|r| r.nano_cpus = 2_000_000_001, false);
-        check_resources(|r| r.oom_score_adj = -1001, false);
-        check_resources(|r| (r.nano_cpus, r.cpu_quota) = (1, 1), false);
-        check_resources(|r| r.memory_reservation = 1 << 20, false);
-        check_resources(|r| r.cpu_shares = -5, false);
-        check_resources(|r| r.cpu_period = 10, false);
-        check_resources(|r| r.cpu_period = 2_000_000, false);
-        check_resources(|r| r.cpu_quota = 999, false);
-        check_resources(|r| (r.cpu_period, r.cpu_quota) = (1000, 1000), true);
+    fn what_stands_in_the_configuration_is_checked() {
+        let config = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            refused(config, HostConfig::default())
+        };
+        assert_eq!(config(|_| {}), "");
+        assert_eq!(config(|c| c.env = vec!["A".into(), "B=".into()]), "");
+        assert_eq!(config(|c| c.env = vec!["=x".into()]), "invalid environment variable: =x");
+        assert_eq!(
+            config(|c| c.working_dir = "rel".into()),
+            "the working directory 'rel' is invalid, it needs to be an absolute path"
+        );
+        let health = |interval_ns, retries| Healthcheck { interval_ns, retries, ..Healthcheck::default() };
+        assert_eq!(check_health(&health(0, 0)).map_err(|error| error.to_string()), Ok(()));
+        assert_eq!(
+            check_health(&health(1, 0)).map_err(|error| error.to_string()),
+            Err("Interval in Healthcheck cannot be less than 1ms".into())
+        );
+        assert_eq!(
+            check_health(&health(0, -1)).map_err(|error| error.to_string()),
+            Err("Retries in Healthcheck cannot be negative".into())
+        );
+    }
+
+    #[test]
+    fn namespace_modes_and_names_are_checked() {
+        let host = |change: fn(&mut HostConfig)| {
+            let mut host = HostConfig::default();
+            change(&mut host);
+            refused(Config::default(), host)
+        };
+        assert_eq!(host(|h| h.namespaces.pid = "x".into()), "invalid PID mode: x");
+        assert_eq!(host(|h| h.namespaces.pid = "container:a".into()), "");
+        assert_eq!(host(|h| h.namespaces.uts = "x".into()), "invalid UTS mode: x");
+        assert_eq!(host(|h| h.namespaces.cgroup = "x".into()), "invalid cgroup namespace mode: x");
+        assert_eq!(host(|h| h.names.extra_hosts = vec!["a:host-gateway".into(), "b=::1".into()]), "");
+        assert_eq!(
+            host(|h| h.names.extra_hosts = vec!["a:x".into()]),
+            "invalid IP address in add-host: \"x\""
+        );
+        assert_eq!(
+            host(|h| h.network_mode = "container:".into()),
+            "invalid network mode: invalid container format container:<name|id>"
+        );
+        let exposed = Config { exposed_ports: merge::parse_ports("80").expect("ports"), ..Config::default() };
+        let joined = HostConfig { network_mode: "container:a".into(), ..HostConfig::default() };
+        assert_eq!(
+            refused(exposed, joined),
+            "conflicting options: port exposing and the container type network mode"
+        );
     }
 
     #[test]
     fn modes_that_clash_are_refused() {
         let config = Config { hostname: "h".into(), ..Config::default() };
         let mut host = HostConfig { network_mode: "container:x".into(), ..HostConfig::default() };
-        assert!(check(&config, &mut host, 2).is_err());
+        assert!(check(&config, &mut host, &here()).is_err());
         let mut host =
             HostConfig { auto_remove: true, restart: RestartPolicy::Always, ..HostConfig::default() };
-        assert!(check(&Config::default(), &mut host, 2).is_err());
+        assert!(check(&Config::default(), &mut host, &here()).is_err());
         let mut host = HostConfig::default();
-        check(&Config::default(), &mut host, 2).expect("nothing wrong");
+        check(&Config::default(), &mut host, &here()).expect("nothing wrong");
         assert_eq!((host.network_mode.as_str(), host.namespaces.ipc.as_str()), ("bridge", "private"));
     }
 }

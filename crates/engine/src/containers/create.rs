@@ -14,15 +14,16 @@ use std::sync::Arc;
 
 use gantry_model::failpoint::{Point, reached};
 use gantry_model::mount::{MountKind, MountPoint};
-use gantry_model::{ContainerId, SnapshotId};
+use gantry_model::{ContainerId, Platform, SnapshotId};
 use gantry_store::image::Image;
 
 use super::config::{Config, CreateRequest, EndpointRequest, HostConfig};
 use super::core::{self, Core};
+use super::limits::Available;
 use super::mountpoints::{self, Planned};
 use super::record::{Record, State};
 use super::task::{Known, Spawned};
-use super::{Containers, Created, Error, RemoveOptions, check, cpusets, merge, remove};
+use super::{Containers, Created, Error, RemoveOptions, check, endpoints, merge, remove};
 use crate::database::LedgerError;
 use crate::volumes::{Mark, Volume};
 
@@ -56,37 +57,29 @@ pub(super) fn invalid_name(name: &str) -> Error {
 }
 
 fn create(core: &Core, request: CreateRequest) -> Result<(Record, Vec<String>), Error> {
-    let name = request.name.strip_prefix('/').unwrap_or(&request.name).to_owned();
-    if !name.is_empty() && !crate::names::is_allowed(&name) {
-        return Err(invalid_name(&name));
-    }
-    let image = core.store.images().resolve(&request.config.image).map_err(|error| match error {
-        gantry_store::image::ImageError::NoSuchImage(name) => Error::NoSuchImage(name),
-        other => Error::Invalid(crate::chain(&other)),
-    })?;
-    check_platform(&request.platform, &request.config.image, &image)?;
     let mut host = request.host;
-    let publishes = host.publish_all || !host.port_bindings.is_empty();
-    let exposes = !publishes && !request.config.exposed_ports.is_empty();
-    if host.network_mode.starts_with("container:") && exposes {
-        let text = "conflicting options: port exposing and the container type network mode";
-        return Err(Error::Invalid(text.into()));
-    }
-    let config = merge::merge(request.config, &image.config.config)?;
     if host.log.driver.is_empty() {
         // Options may come without a driver: they are the default driver's, over the daemon's own.
         let given = std::mem::replace(&mut host.log, core.host.settings.defaults.log.clone());
         host.log.options.extend(given.options);
     }
-    let mut warnings = check::check(&config, &mut host, core.host.cpus)?;
-    cpusets::check(&host.resources, cpusets::Available::read)?;
-    pin_others(core, &mut host)?;
+    let available = Available::here(core.host.cpus, &host.resources);
+    let mut warnings = check::check(&request.config, &mut host, &available)?;
+    let bridge = core.networks.bridge().map(|bridge| bridge.gateway);
+    endpoints::check(&request.config, &host, &request.endpoints, bridge)?;
+    let mut host_config_json = request.host_config_json;
+    pin_others(core, &mut host, &mut host_config_json)?;
+    let image = find_image(core, &request.config.image, &request.platform)?;
+    let config = merge::merge(request.config, &image.config.config)?;
+    let name = request.name.strip_prefix('/').unwrap_or(&request.name).to_owned();
+    if !name.is_empty() && !crate::names::is_allowed(&name) {
+        return Err(invalid_name(&name));
+    }
     let (mounts, made) = mounts(core, &config, &host, &mut warnings)?;
     let mut record = record(core, name, &image, config, host, mounts);
     record.config_json = request.config_json;
-    record.host_config_json = request.host_config_json;
+    record.host_config_json = host_config_json;
     record.endpoints = request.endpoints;
-    core.sandboxes.check_addresses(&record)?;
     let result = reserve(core, &mut record).and_then(|()| {
         reached(Point::CreateReserved);
         make(core, &record, &image, &made).inspect_err(|_| {
@@ -104,34 +97,45 @@ fn create(core: &Core, request: CreateRequest) -> Result<(Record, Vec<String>), 
     Ok((record, warnings))
 }
 
-/// An image of another platform than asked for counts as not found, and clients try to pull it.
-fn check_platform(asked: &str, name: &str, image: &Image) -> Result<(), Error> {
-    let (os, architecture) = (&image.config.os, &image.config.architecture);
-    let mut parts = asked.split('/');
-    let fits = match (parts.next().unwrap_or_default(), parts.next()) {
-        ("", _) => true,
-        (alone, None) => alone == os || alone == architecture,
-        (asked_os, Some(asked_architecture)) => asked_os == os && asked_architecture == architecture,
-    };
-    if fits {
-        return Ok(());
+/// The image, of the platform that was asked for.
+fn find_image(core: &Core, name: &str, platform: &str) -> Result<Arc<Image>, Error> {
+    let image = core.store.images().resolve(name).map_err(|error| match error {
+        gantry_store::image::ImageError::NoSuchImage(name) => Error::NoSuchImage(name),
+        other => Error::Invalid(crate::chain(&other)),
+    })?;
+    if platform.is_empty() {
+        return Ok(image);
+    }
+    let wanted: Platform = platform.parse().map_err(|_| {
+        Error::Invalid(format!("{platform:?}: cannot parse platform specifier: invalid argument"))
+    })?;
+    let (os, architecture) = (image.config.os.clone(), image.config.architecture.clone());
+    let have = Platform { architecture, os, variant: String::new() };
+    if have.os == wanted.os && have.architecture == wanted.architecture {
+        return Ok(image);
     }
     Err(Error::NotFound(format!(
-        "image with reference {name} was found but its platform ({os}/{architecture}) does not match the specified platform ({asked})"
+        "image with reference {name} was found but its platform ({have}) does not match the specified platform ({wanted})"
     )))
 }
 
-/// `container:` is pinned to the other's id. A network that is not there, another container's included, is found
-/// out at start, as in Docker.
-fn pin_others(core: &Core, host: &mut HostConfig) -> Result<(), Error> {
-    if let Some(other) = host.network_mode.strip_prefix("container:")
-        && let Ok(other) = core.index.find(other)
-    {
-        host.network_mode = format!("container:{}", other.id);
-    }
-    for mode in [&mut host.namespaces.pid, &mut host.namespaces.ipc] {
-        if let Some(other) = mode.strip_prefix("container:") {
-            *mode = format!("container:{}", core.index.find(other)?.id);
+/// `container:` is pinned to the other's id, also in what inspect echoes, so that a later rename changes
+/// nothing. Another whose network is to be joined may come later: it is looked up again at start, as in Docker.
+fn pin_others(core: &Core, host: &mut HostConfig, echoed: &mut serde_json::Value) -> Result<(), Error> {
+    let modes = [
+        ("NetworkMode", &mut host.network_mode),
+        ("PidMode", &mut host.namespaces.pid),
+        ("IpcMode", &mut host.namespaces.ipc),
+    ];
+    for (key, mode) in modes {
+        let Some(other) = mode.strip_prefix("container:") else { continue };
+        match core.index.find(other) {
+            Ok(entry) => *mode = format!("container:{}", entry.id),
+            Err(_) if key == "NetworkMode" => continue,
+            Err(error) => return Err(error),
+        }
+        if let Some(kept) = echoed.get_mut(key) {
+            *kept = serde_json::Value::String(mode.clone());
         }
     }
     Ok(())
@@ -157,6 +161,9 @@ fn mounts(
 ) -> Result<(Vec<Planned>, Made), Error> {
     let mut inherited = Vec::new();
     for from in &host.volumes_from {
+        if from.is_empty() {
+            return Err(Error::Invalid("volumes-from specification cannot be an empty string".into()));
+        }
         let (name, mode) = from.split_once(':').unwrap_or((from, ""));
         let other = core.index.find(name)?.view();
         inherited.extend(mountpoints::inherit(&other.record.mounts, mode)?);

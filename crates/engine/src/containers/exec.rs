@@ -184,6 +184,7 @@ impl ExecSession {
     /// [`Error::Launch`], [`Error::Conflict`].
     pub async fn connect(self, connection: OwnedFd, early: Vec<u8>) -> Result<(), Error> {
         let request = &self.exec.request;
+        let connection = super::attach::head_read(connection).await;
         // A copy, to tell the client should it fail; the shim closes the connection itself.
         let copy = connection.try_clone().map_err(|error| Error::Internal(error.to_string()))?;
         let attach = protocol::Attach {
@@ -222,7 +223,7 @@ impl Containers {
         detach_keys(&request.detach_keys)
             .map_err(|_| Error::Invalid(format!("Invalid escape keys ({}) provided", request.detach_keys)))?;
         let id = ExecId::from_random(crate::random());
-        let action = format!("exec_create: {}", request.command.join(" "));
+        let action = action("exec_create", &request.command);
         self.core.execs.insert(ExecView {
             id: id.clone(),
             container: view.record.id.clone(),
@@ -301,7 +302,7 @@ impl Containers {
             terminal_size: TerminalSize { rows: size.0, cols: size.1 },
             attach,
         }));
-        let action = format!("exec_start: {}", exec.request.command.join(" "));
+        let action = action("exec_start", &exec.request.command);
         super::publish(&self.core, &view.record, &action, vec![("execID", exec.id.to_string())]);
         match self.forward(&entry, request, client).await? {
             Ok(Reply::ExecStarted(process)) => {
@@ -349,5 +350,23 @@ fn check_running(view: &View, named: &str) -> Result<(), Error> {
             Err(Error::Conflict(format!("container {id} is restarting, wait until the container is running")))
         }
         _ => Err(Error::Conflict(format!("container {id} is not running"))),
+    }
+}
+/// An event's action: Docker writes the blank behind the program also where no arguments follow.
+fn action(name: &str, command: &[String]) -> String {
+    let (program, arguments) =
+        command.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    format!("{name}: {program} {}", arguments.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn actions_are_written_as_docker_writes_them() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(action("exec_create", &words("sh -c x")), "exec_create: sh -c x");
+        assert_eq!(action("exec_start", &words("true")), "exec_start: true ");
     }
 }

@@ -15,14 +15,21 @@ impl Containers {
     /// # Errors
     /// [`Error::Conflict`] if it does not run.
     pub async fn kill(&self, container: &str, signal: &str) -> Result<(), Error> {
+        let named = |text: &str| format!("cannot kill container: {container}: {text}");
         let signal = match signal.parse::<i32>() {
             Ok(number) if number > 64 => {
-                return Err(Error::Invalid(format!("the linux daemon does not support signal {number}")));
+                Err(Error::Invalid(format!("the linux daemon does not support signal {number}")))
             }
-            _ if signal.is_empty() => KILL,
-            _ => check::signal(signal)?,
+            _ if signal.is_empty() => Ok(KILL),
+            _ => check::signal(signal),
         };
-        self.ask(container, |answer| Message::Kill { signal, answer }).await
+        let signal = signal.map_err(|error| Error::Invalid(named(&error.to_string())))?;
+        let killed = self.ask(container, |answer| Message::Kill { signal, answer }).await;
+        killed.map_err(|error| match error {
+            Error::Conflict(text) => Error::Conflict(named(&text)),
+            Error::NoSuchContainer(_) => Error::NotFound(named(&error.to_string())),
+            other => other,
+        })
     }
 }
 

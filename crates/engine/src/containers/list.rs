@@ -6,11 +6,12 @@ use gantry_model::container::Status;
 use gantry_model::filter::Filters;
 use gantry_model::{ContainerId, Timestamp};
 
+use super::config::Port;
 use super::merge::parse_ports;
 use super::{Containers, Error, RemoveOptions, View};
 
 /// Filters that Docker knows.
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 15] = [
     "ancestor",
     "before",
     "exited",
@@ -26,9 +27,6 @@ const KNOWN: [&str; 18] = [
     "since",
     "status",
     "volume",
-    "label!",
-    "until",
-    "driver",
 ];
 
 /// Which containers.
@@ -163,29 +161,26 @@ impl<'a> Narrowed<'a> {
         }
         for code in filters.get("exited") {
             code.parse::<i32>().map_err(|_| {
-                Error::Invalid(format!(
-                    "invalid filter 'exited={code}': strconv.Atoi: parsing {code:?}: invalid syntax"
-                ))
+                let why = format!("strconv.Atoi: parsing {code:?}: invalid syntax");
+                Error::Invalid(format!("invalid filter 'exited={code}': {why}"))
             })?;
-        }
-        for health in filters.get("health") {
-            if !["none", "starting", "healthy", "unhealthy"].contains(&health.as_str()) {
-                return Err(Error::Invalid(format!(
-                    "invalid filter 'health={health}': invalid value for health ({health}): must be one of none, starting, healthy, unhealthy"
-                )));
-            }
-        }
-        let tasks = filters.get("is-task");
-        if tasks.iter().any(|task| !matches!(task.as_str(), "true" | "false" | "1" | "0")) {
-            return Err(Error::Invalid(format!("invalid filter 'is-task=[{}]'", tasks.join(" "))));
         }
         for key in ["publish", "expose"] {
             for port in filters.get(key) {
-                parse_ports(port).ok_or_else(|| {
-                    Error::Invalid(format!(
-                        "error while looking up for {key} {port}: strconv.ParseUint: parsing {port:?}: invalid syntax"
-                    ))
-                })?;
+                parse_ports(port).ok_or_else(|| wrong_port(key, port))?;
+            }
+        }
+        let tasks = filters.get("is-task");
+        if tasks.iter().any(|task| !matches!(task.as_str(), "true" | "1" | "false" | "0")) {
+            return Err(Error::Invalid(format!("invalid filter 'is-task=[{}]'", tasks.join(" "))));
+        }
+        for health in filters.get("health") {
+            let known = ["none", "starting", "healthy", "unhealthy"];
+            if !known.contains(&health.as_str()) {
+                let known = known.join(", ");
+                return Err(Error::Invalid(format!(
+                    "invalid filter 'health={health}': invalid value for health ({health}): must be one of {known}"
+                )));
             }
         }
         let of = |key: &str| -> Result<Option<Timestamp>, Error> {
@@ -213,13 +208,14 @@ impl<'a> Narrowed<'a> {
         let slashed = format!("/{}", record.name);
         let port = |wanted: &str, published: bool| {
             let ports = parse_ports(wanted).unwrap_or_default();
-            view.network.ports.iter().any(|(port, hosts)| {
-                ports.iter().any(|wanted| {
-                    port.protocol == wanted.protocol
-                        && (port.number == wanted.number
-                            || published && hosts.iter().any(|host| host.port == wanted.number))
-                }) && (!published || !hosts.is_empty())
-            })
+            if published {
+                // The host's end: what is published now.
+                return view.network.ports.iter().any(|(port, hosts)| {
+                    let taken = |wanted: &Port| hosts.iter().any(|host| host.port == wanted.number);
+                    ports.iter().any(|wanted| port.protocol == wanted.protocol && taken(wanted))
+                });
+            }
+            record.config.exposed_ports.iter().any(|port| ports.contains(port))
         };
         any("id", &|wanted| record.id.as_str().starts_with(wanted))
             && any("name", &|wanted| name_matches(wanted, &slashed))
@@ -239,7 +235,10 @@ impl<'a> Narrowed<'a> {
             })
             && any("network", &|wanted| {
                 let endpoints = &view.network.endpoints;
-                endpoints.iter().any(|(name, endpoint)| name == wanted || endpoint.network.as_str() == wanted)
+                !record.config.network_disabled
+                    && endpoints
+                        .iter()
+                        .any(|(name, endpoint)| name == wanted || endpoint.network.as_str() == wanted)
             })
             && any("publish", &|wanted| port(wanted, true))
             && any("expose", &|wanted| port(wanted, false))
@@ -250,6 +249,13 @@ impl<'a> Narrowed<'a> {
             && self.since.is_none_or(|since| record.created > since)
             && self.filters.labels_match(&record.config.labels)
     }
+}
+
+/// Docker's text for a port that is none.
+fn wrong_port(key: &str, port: &str) -> Error {
+    let number = port.split(['/', '-']).next().unwrap_or_default();
+    let why = format!("strconv.ParseUint: parsing {number:?}: invalid syntax");
+    Error::Invalid(format!("error while looking up for {key} {port}: {why}"))
 }
 
 /// Docker's `name` filter is a regular expression; anchors and plain text cover what people write.

@@ -16,19 +16,21 @@ pub mod top;
 pub mod wait;
 
 pub(crate) mod core;
-mod cpusets;
 pub(crate) mod index;
 pub(crate) mod remove;
 
 mod adopt;
 mod check;
 mod create;
+mod endpoints;
 mod journal;
 mod kill;
+mod limits;
 mod link;
 mod merge;
 mod mountpoints;
 mod pause;
+mod propagation;
 mod spec;
 mod start;
 mod stop;
@@ -141,6 +143,21 @@ impl Containers {
                 .map(|layer| layer.size_bytes)
                 .sum();
             Ok((own, own + below))
+        })
+        .await
+    }
+
+    /// How the root file system is put together. Nothing is mounted on the host for it; what a running container
+    /// sees is at `/proc/PID/root`.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchContainer`]; [`Error::Internal`] where its layers are not as recorded.
+    pub async fn root(&self, container: &str) -> Result<gantry_model::mount::RootMount, Error> {
+        let view = self.core.index.find(container)?.view();
+        let core = Arc::clone(&self.core);
+        crate::blocking(move || {
+            let mount = core.store.snapshots().mount(&SnapshotId::from(&view.record.id));
+            mount.map_err(|error| Error::Internal(crate::chain(&error)))
         })
         .await
     }

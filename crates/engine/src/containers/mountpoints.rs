@@ -60,7 +60,7 @@ pub(super) fn plan(
     planned.append(&mut own);
     for path in &config.volumes {
         let text = path.to_string_lossy();
-        let destination = destination_of(&text, &text)?;
+        let destination = destination_of(&text, &text, MountKind::Volume)?;
         let point = point(MountKind::Volume, &destination);
         planned.entry(destination.into()).or_insert(Planned {
             point,
@@ -70,6 +70,14 @@ pub(super) fn plan(
         });
     }
     Ok(planned.into_values().collect())
+}
+
+/// Checks what `--mount` asks for, before anything is looked up.
+///
+/// # Errors
+/// [`Error::Invalid`] in Docker's words.
+pub(super) fn check(requests: &[MountRequest]) -> Result<(), Error> {
+    requests.iter().try_for_each(|request| of_mount(request).map(drop))
 }
 
 /// The mount points of another container as `--volumes-from` gives them on: no tmpfs.
@@ -101,21 +109,33 @@ fn point(kind: MountKind, destination: &str) -> MountPoint {
     }
 }
 
-fn destination_of(path: &str, whole: &str) -> Result<String, Error> {
-    let kind = if whole.starts_with('/') && whole != path { "bind" } else { "volume" };
-    let invalid = |why: &str| {
+/// A destination of `-v`; `whole` is all of what the user wrote.
+fn destination_of(path: &str, whole: &str, kind: MountKind) -> Result<String, Error> {
+    absolute(path).map_err(|why| {
+        let kind = name_of(kind);
         Error::Invalid(format!(
             "invalid volume specification: '{whole}': invalid mount config for type \"{kind}\": {why}"
         ))
-    };
+    })
+}
+
+/// Cleans a path in the container, or says in Docker's words what is wrong with it.
+fn absolute(path: &str) -> Result<String, String> {
     if !path.starts_with('/') {
-        return Err(invalid(&format!("invalid mount path: '{path}' mount path must be absolute")));
+        return Err(format!("invalid mount path: '{path}' mount path must be absolute"));
     }
-    let clean = clean_path(path);
-    if clean == "/" {
-        return Err(invalid("invalid specification: destination can't be '/'"));
+    match clean_path(path) {
+        root if root == "/" => Err("invalid specification: destination can't be '/'".into()),
+        clean => Ok(clean),
     }
-    Ok(clean)
+}
+
+fn name_of(kind: MountKind) -> &'static str {
+    match kind {
+        MountKind::Bind => "bind",
+        MountKind::Volume => "volume",
+        MountKind::Tmpfs => "tmpfs",
+    }
 }
 
 /// The destination of `--tmpfs`, whose options are checked as Docker does: by name, and whether there is a value.
@@ -149,9 +169,7 @@ fn tmpfs_destination(path: &str, options: &str) -> Result<String, Error> {
         "private",
     ];
     const VALUES: [&str; 7] = ["mode", "uid", "gid", "nr_inodes", "nr_blocks", "size", "mpol"];
-    if !path.starts_with('/') {
-        return Err(Error::Invalid(format!("invalid mount path: '{path}' mount path must be absolute")));
-    }
+    let destination = absolute(path).map_err(Error::Invalid)?;
     for option in options.split(',').filter(|option| !option.is_empty()) {
         let known = match option.split_once('=') {
             Some((name, _)) => VALUES.contains(&name),
@@ -165,7 +183,7 @@ fn tmpfs_destination(path: &str, options: &str) -> Result<String, Error> {
             return Err(Error::Invalid(format!("invalid tmpfs option {option:?}")));
         }
     }
-    destination_of(path, path)
+    Ok(destination)
 }
 
 /// `[source:]destination[:mode]`.
@@ -188,8 +206,10 @@ fn of_bind(text: &str) -> Result<Planned, Error> {
         });
     }
     let is_path = source.starts_with('/');
-    let destination = destination_of(destination, text)?;
-    let mut point = point(if is_path { MountKind::Bind } else { MountKind::Volume }, &destination);
+    let kind = if is_path { MountKind::Bind } else { MountKind::Volume };
+    let destination = destination_of(destination, text, kind)?;
+    check_foreign(text, mode, kind)?;
+    let mut point = point(kind, &destination);
     point.mode = mode.into();
     let words = || mode.split(',');
     point.writable = !words().any(|word| word == "ro");
@@ -201,6 +221,19 @@ fn of_bind(text: &str) -> Result<Planned, Error> {
     let volume = VolumeRequest { name: source.into(), ..VolumeRequest::default() };
     let copies = !words().any(|word| word == "nocopy");
     Ok(Planned { point, volume: Some(volume), copies, creates_source: false })
+}
+
+/// Words of a mode that the other kind of mount has.
+fn check_foreign(text: &str, mode: &str, kind: MountKind) -> Result<(), Error> {
+    let foreign = match kind {
+        MountKind::Bind if mode.split(',').any(|word| word == "nocopy") => "VolumeOptions",
+        MountKind::Volume if mode.split(',').any(is_propagation) => "BindOptions",
+        _ => return Ok(()),
+    };
+    Err(Error::Invalid(format!(
+        "invalid volume specification: '{text}': invalid mount config for type \"{}\": field {foreign} must not be specified",
+        name_of(kind)
+    )))
 }
 
 fn is_propagation(word: &str) -> bool {
@@ -224,23 +257,12 @@ fn is_mode(mode: &str) -> bool {
 }
 
 fn of_mount(request: &MountRequest) -> Result<Planned, Error> {
-    let kind = match request.kind {
-        MountKind::Bind => "bind",
-        MountKind::Volume => "volume",
-        MountKind::Tmpfs => "tmpfs",
-    };
+    let kind = name_of(request.kind);
     let invalid = |why: &str| Error::Invalid(format!("invalid mount config for type \"{kind}\": {why}"));
     if request.target.is_empty() {
         return Err(invalid("field Target must not be empty"));
     }
-    if !request.target.starts_with('/') {
-        let target = &request.target;
-        return Err(invalid(&format!("invalid mount path: '{target}' mount path must be absolute")));
-    }
-    let destination = clean_path(&request.target);
-    if destination == "/" {
-        return Err(invalid("invalid specification: destination can't be '/'"));
-    }
+    let destination = absolute(&request.target).map_err(|why| invalid(&why))?;
     let mut point = point(request.kind, &destination);
     point.writable = !request.read_only;
     let mut planned = Planned { point, volume: None, copies: false, creates_source: request.create_source };
@@ -314,6 +336,10 @@ mod tests {
         check("name:/b:ro,z", Ok(("name", "", "/b", false)));
         check("/b", Ok(("", "", "/b", true)));
         check("/a:/b:rshared", Ok(("", "/a", "/b", true)));
+        check("/a:/b:ro,rw", Err(()));
+        check("/a:/b:nocopy", Err(()));
+        check("name:/b:rshared", Err(()));
+        check("name:/b:nocopy", Ok(("name", "", "/b", true)));
         check("/a:/b:fast", Err(()));
         check("/a:b", Err(()));
         check("/a:/b:ro,rw", Err(()));
@@ -338,6 +364,49 @@ mod tests {
             let got = tmpfs_destination(path, options).err().map(|error| error.to_string());
             assert_eq!(got.as_deref(), want, "{path} {options}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_mount_is_told_in_dockers_words() {
+        let bind = |text: &str| of_bind(text).err().map_or(String::new(), |error| error.to_string());
+        assert_eq!(
+            bind("/a:b"),
+            "invalid volume specification: '/a:b': invalid mount config for type \"bind\": invalid mount path: 'b' mount path must be absolute"
+        );
+        assert_eq!(
+            bind("/a:/"),
+            "invalid volume specification: '/a:/': invalid mount config for type \"bind\": invalid specification: destination can't be '/'"
+        );
+        let request = |kind: MountKind, source: &str| MountRequest {
+            kind,
+            source: source.into(),
+            target: "/t".into(),
+            read_only: false,
+            propagation: String::new(),
+            create_source: false,
+            no_copy: false,
+            labels: BTreeMap::new(),
+            driver: String::new(),
+            driver_options: BTreeMap::new(),
+            tmpfs_size_bytes: 0,
+            tmpfs_mode: 0,
+        };
+        let mount = |request: MountRequest| {
+            super::check(&[request]).err().map_or(String::new(), |error| error.to_string())
+        };
+        assert_eq!(
+            mount(request(MountKind::Bind, "")),
+            "invalid mount config for type \"bind\": field Source must not be empty"
+        );
+        assert_eq!(
+            mount(request(MountKind::Tmpfs, "x")),
+            "invalid mount config for type \"tmpfs\": field Source must not be specified"
+        );
+        assert_eq!(
+            mount(MountRequest { propagation: "x".into(), ..request(MountKind::Bind, "/a") }),
+            "invalid mount config for type \"bind\": invalid propagation mode: x"
+        );
+        assert_eq!(mount(request(MountKind::Bind, "/a")), "");
     }
 
     #[test]

@@ -222,6 +222,7 @@ impl Start {
     fn steps(&self, mut stopwatch: Stopwatch) -> Result<Begun, Box<Failure>> {
         stopwatch.lap("a thread");
         let early = |error| Box::new(Failure { error, recorded: None, shim: None });
+        super::propagation::check(&self.record.mounts).map_err(early)?;
         let joined = self.joined().map_err(early)?;
         let (network, sockets) = self.record_sandbox(&joined).map_err(early)?;
         stopwatch.lap("address and record");
@@ -495,10 +496,10 @@ impl Start {
         let mut joined = Joined::default();
         if let Some(other) = host.network_mode.strip_prefix("container:") {
             let found = self.core.index.find(other).map_err(|error| {
-                Error::Conflict(format!("joining network namespace of container: {error}"))
+                Error::Internal(format!("joining network namespace of container: {error}"))
             })?;
             if found.id == self.record.id {
-                return Err(Error::Conflict("cannot join own network namespace".into()));
+                return Err(Error::Internal("cannot join own network namespace".into()));
             }
             let (view, namespace) = self.namespace_of(other, "net", "network namespace")?;
             joined.net = Some(namespace);

@@ -17,14 +17,14 @@ impl Containers {
     pub async fn stop(&self, container: &str, options: StopOptions) -> Result<(), Error> {
         let signal = match options.signal.as_str() {
             "" => None,
-            text => match check::signal(text) {
-                Ok(signal) => Some(signal),
-                // Docker looks at the state before it looks at the signal.
-                Err(error) => {
-                    let runs = self.core.index.find(container)?.view().state.is_running();
-                    return Err(if runs { error } else { Error::AlreadyStopped });
+            text => {
+                let view = self.core.index.find(container)?.view();
+                if !view.state.is_running() && view.state.status != Status::Restarting {
+                    return Err(Error::AlreadyStopped);
                 }
-            },
+                let refused = |error| Error::Invalid(format!("cannot stop container: {container}: {error}"));
+                Some(check::signal(text).map_err(refused)?)
+            }
         };
         let timeout_s = options.timeout_s.map(|seconds| seconds.max(-1));
         self.ask(container, |answer| Message::Stop { signal, timeout_s, answer }).await

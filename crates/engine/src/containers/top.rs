@@ -34,11 +34,14 @@ impl Containers {
             let output = output.map_err(|error| Error::Internal(format!("error running ps: {error}")))?;
             if !output.status.success() {
                 let text = String::from_utf8_lossy(&output.stderr);
-                return Err(Error::Internal(format!("ps: {}", text.lines().next().unwrap_or_default())));
+                // The usage that follows is of no help to somebody who asked over a network.
+                let first = text.lines().next().unwrap_or_default().trim();
+                return Err(Error::Internal(format!("ps: {first}")));
             }
             table(&String::from_utf8_lossy(&output.stdout), &pids)
         })
         .await
+        .inspect(|_| super::publish(&self.core, &view.record, "top", Vec::new()))
     }
 }
 

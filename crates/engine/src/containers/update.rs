@@ -6,9 +6,10 @@ use gantry_model::container::RestartPolicy;
 use gantry_runtime::shim::protocol::Request;
 
 use super::config::Resources;
+use super::limits::{self, Available};
 use super::link::Pending;
 use super::task::{Message, Task};
-use super::{Containers, Error, Update, check, core, cpusets, spec};
+use super::{Containers, Error, Update, core, spec};
 use crate::database::LedgerError;
 
 impl Containers {
@@ -23,8 +24,9 @@ impl Containers {
         }
         self.core.index.find(container)?;
         if !crate::names::is_allowed(&name) {
-            let error = super::create::invalid_name(&format!("/{name}"));
-            return Err(Error::Invalid(format!("Error when allocating new name: {error}")));
+            // Docker tells the name with its slash here.
+            let refused = super::create::invalid_name(&format!("/{name}"));
+            return Err(Error::Invalid(format!("Error when allocating new name: {refused}")));
         }
         self.ask(container, |answer| Message::Rename { name, answer }).await
     }
@@ -86,8 +88,8 @@ impl Task {
                 )));
             }
             merge(&mut record.host.resources, resources);
-            cpusets::check(&record.host.resources, cpusets::Available::read)?;
-            warnings = check::resources(&mut record.host.resources, self.core.host.cpus)?;
+            let available = Available::here(self.core.host.cpus, resources);
+            warnings = limits::check(&mut record.host.resources, &available)?;
             if self.known.state.is_running() {
                 let limits = spec::linux_resources(&record.host.resources)?;
                 let mut cgroup = self.core.host.open_cgroup(&record);

@@ -35,16 +35,23 @@ impl<'a> Narrowed<'a> {
         let of_image = |key: &str| -> Result<Option<Timestamp>, Error> {
             filters.get(key).first().map(|name| Ok(created(&*resolve(name)?))).transpose()
         };
-        let bad = |key: &str, value: &str| Error::Invalid(format!("invalid filter '{key}={value}'"));
         let dangling = match filters.get("dangling").first().map(String::as_str) {
             None => None,
             Some("true" | "1") => Some(true),
             Some("false" | "0") => Some(false),
-            Some(_) => return Err(bad("dangling", &format!("[{}]", filters.get("dangling").join(" ")))),
+            Some(_) => {
+                let all = filters.get("dangling").join(" ");
+                return Err(Error::Invalid(format!("invalid filter 'dangling=[{all}]'")));
+            }
         };
+        if filters.get("reference").iter().any(|pattern| unclosed(pattern)) {
+            return Err(Error::Invalid("syntax error in pattern".into()));
+        }
         let until = match filters.get("until").first() {
             None => None,
-            Some(text) => Some(moment(text).ok_or_else(|| bad("until", text))?),
+            Some(text) => Some(moment(text).ok_or_else(|| {
+                Error::Invalid(format!("failed to parse value as time or duration: {text:?}"))
+            })?),
         };
         Ok(Self { filters, before: of_image("before")?, since: of_image("since")?, until, dangling })
     }
@@ -125,6 +132,11 @@ fn duration(text: &str) -> Option<Duration> {
     (!text.is_empty() && seconds < 1e11).then(|| Duration::from_secs_f64(seconds))
 }
 
+/// Whether a class of characters begins in a pattern and does not end.
+fn unclosed(pattern: &str) -> bool {
+    pattern.rfind('[').is_some_and(|at| !pattern[at..].contains(']'))
+}
+
 /// `*` is any text without a slash, `?` any character but a slash.
 fn matches_pattern(pattern: &str, text: &str) -> bool {
     fn go(pattern: &[u8], text: &[u8]) -> bool {
@@ -145,6 +157,13 @@ fn matches_pattern(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_class_of_characters_must_end() {
+        for (pattern, wrong) in [("[", true), ("a[b", true), ("a[b]c", false), ("a*", false)] {
+            assert_eq!(unclosed(pattern), wrong, "{pattern}");
+        }
+    }
 
     #[test]
     fn patterns_stop_at_slashes() {

@@ -5,7 +5,7 @@
 
 mod filter;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::Arc;
 
@@ -126,6 +126,20 @@ impl Images {
         crate::blocking(move || Ok(images.store.images().resolve(&name)?)).await
     }
 
+    /// How an image's layers are put together, read-only.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`]; [`Error::Store`] where a layer is gone.
+    pub async fn root(&self, image: &str) -> Result<gantry_model::mount::RootMount, Error> {
+        let (images, name) = (self.clone(), image.to_owned());
+        crate::blocking(move || {
+            let image = images.store.images().resolve(&name)?;
+            let mount = images.store.layers().mount(&image.layers);
+            mount.map_err(|error| Error::Store { text: crate::chain(&error), kind: StoreKind::Host })
+        })
+        .await
+    }
+
     /// All images with names (or all, with `all`), newest first. Filters: `reference`, `label`, `dangling`,
     /// `before`, `since`, `until`.
     ///
@@ -197,16 +211,19 @@ impl Images {
 
     fn remove_now(&self, name: &str, options: RemoveOptions) -> Result<Vec<Removed>, Error> {
         let options = gantry_store::image::RemoveOptions { force: options.force, no_prune: options.no_prune };
+        // Afterwards the labels may be gone, and the events tell them.
+        let labels = self.store.images().resolve(name).map(|image| image.config.config.labels.clone());
+        let labels = labels.unwrap_or_default();
         let removed = self.store.images().remove(name, options, &Users(&self.index))?;
         Ok(removed
             .into_iter()
             .map(|one| match one {
                 image::Removed::Untagged { reference, image } => {
-                    self.note("untag", &image, &reference);
+                    self.publish("untag", &image, &image.to_string(), labels.clone());
                     Removed::Untagged(reference)
                 }
                 image::Removed::Image(id) => {
-                    self.note("delete", &id, &id.to_string());
+                    self.publish("delete", &id, &id.to_string(), BTreeMap::new());
                     Removed::Deleted(id)
                 }
                 image::Removed::Layer(id) => Removed::Deleted(id),
@@ -279,7 +296,13 @@ impl Images {
 
     /// Emits the event of something that another crate did to an image (`build`'s tag).
     pub fn note(&self, action: &str, image: &Digest, name: &str) {
-        let attributes = [("name".to_owned(), name.to_owned())].into();
+        let labels = self.store.images().get(image).map(|image| image.config.config.labels.clone());
+        self.publish(action, image, name, labels.unwrap_or_default());
+    }
+
+    fn publish(&self, action: &str, image: &Digest, name: &str, labels: BTreeMap<String, String>) {
+        let mut attributes = labels;
+        attributes.insert("name".into(), name.into());
         self.events.publish("image", action, &image.to_string(), attributes);
     }
 

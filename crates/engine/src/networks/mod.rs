@@ -90,6 +90,17 @@ impl Networks {
         if let Some(key) = filters.keys().find(|key| !KNOWN.contains(key)) {
             return Err(Error::Invalid(format!("invalid filter '{key}'")));
         }
+        if let Some(kind) =
+            filters.get("type").iter().find(|kind| !matches!(kind.as_str(), "builtin" | "custom"))
+        {
+            return Err(Error::Invalid(format!("invalid filter: 'type'='{kind}'")));
+        }
+        let truth = |text: &String| matches!(text.as_str(), "true" | "1" | "false" | "0");
+        if !filters.get("dangling").iter().all(truth) {
+            let text =
+                "invalid value for filter 'dangling', must be \"true\" (or \"1\"), or \"false\" (or \"0\")";
+            return Err(Error::Invalid(text.into()));
+        }
         let any = |key: &str, test: &dyn Fn(&str) -> bool| {
             let wanted = filters.get(key);
             wanted.is_empty() || wanted.iter().any(|wanted| test(wanted))

@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use gantry_model::failpoint::{Point, reached};
 use gantry_model::{ContainerId, ErrorKind, NetworkId, SandboxId};
 use gantry_net::MacAddress;
+use gantry_net::bind::BindError;
 use gantry_net::bind::PortAllocator;
 use gantry_net::endpoint::{BridgePort, EndpointSpec};
 use gantry_net::ports::Publication;
@@ -170,7 +171,10 @@ impl Sandboxes {
             endpoint.prefix = bridge.gateway.prefix();
             endpoint.gateway = Some(bridge.gateway.address());
             endpoint.mac_address = mac.to_string();
-            let bound = ports::bind(record, bridge, &self.allocator)
+            let host = self.networks.host();
+            let explain =
+                |error: BindError, port: Port| error.explain(host, SocketAddrV4::new(address, port.number));
+            let bound = ports::bind(record, bridge, &self.allocator, &explain)
                 .map_err(|error| Error::Setup(ports::failure(&record.name, &endpoint.id, &error)))?;
             (reserved.attached.ports, reserved.sockets) = bound;
         }
@@ -185,30 +189,6 @@ impl Sandboxes {
             .endpoints
             .iter()
             .find(|asked| asked.network == name || asked.network == network.as_str() || default(asked))
-    }
-
-    /// A fixed address needs a network whose subnet somebody chose, which none of the predefined has.
-    ///
-    /// # Errors
-    /// [`crate::containers::Error::Invalid`] in Docker's words.
-    pub(crate) fn check_addresses(&self, record: &Record) -> Result<(), crate::containers::Error> {
-        let Some((network, name)) = self.networks.of_mode(&record.host.network_mode) else { return Ok(()) };
-        let Some(address) = self.asked(record, network, name).and_then(|asked| asked.address) else {
-            return Ok(());
-        };
-        let mut text = format!(
-            "invalid config for network {name}: invalid endpoint settings:\n* user specified IP address is supported on user defined networks only"
-        );
-        match (self.networks.bridge(), name, address) {
-            (Some(bridge), "bridge", IpAddr::V4(address)) if bridge.gateway.contains(address) => {}
-            (_, "bridge", _) => text.push_str(&format!(
-                "\n* no configured subnet or ip-range contain the IP address {address}"
-            )),
-            _ => text.push_str(
-                "\n* user specified IP address is supported only when connecting to networks with user configured subnets",
-            ),
-        }
-        Err(crate::containers::Error::Invalid(text))
     }
 
     fn endpoint(&self, record: &Record, network: &NetworkId, name: &str) -> Endpoint {

@@ -13,16 +13,21 @@ use crate::networks::bridge::Bridge;
 
 type Bound = (BTreeMap<Port, Vec<HostPort>>, Vec<(String, OwnedFd)>);
 
-/// Binds what `-p` and `-P` ask for. Exposed ports that are not published have an empty list.
+/// Binds what `-p` and `-P` ask for; `explain` adds to a refusal who has the port. Exposed ports that are not published have an empty list.
 ///
 /// # Errors
 /// [`BindError`]; nothing is held then.
-pub(super) fn bind(record: &Record, bridge: &Bridge, allocator: &PortAllocator) -> Result<Bound, BindError> {
+pub(super) fn bind(
+    record: &Record,
+    bridge: &Bridge,
+    allocator: &PortAllocator,
+    explain: &dyn Fn(BindError, Port) -> BindError,
+) -> Result<Bound, BindError> {
     let mut ports: BTreeMap<Port, Vec<HostPort>> = BTreeMap::new();
     let mut sockets = Vec::new();
     let mut take = |port: Port, ip: Option<IpAddr>, choice: PortChoice| -> Result<HostPort, BindError> {
         let ip = ip.unwrap_or(bridge.publish_address);
-        let bound = allocator.bind(&[ip], choice, port.protocol)?;
+        let bound = allocator.bind(&[ip], choice, port.protocol).map_err(|error| explain(error, port))?;
         let name = format!("port/{ip}/{}/{}", bound.port, port.protocol.as_str());
         sockets.extend(bound.sockets.into_iter().map(|socket| (name.clone(), socket)));
         Ok(HostPort { ip, port: bound.port })

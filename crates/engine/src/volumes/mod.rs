@@ -72,6 +72,9 @@ pub struct VolumeRequest {
 /// What the directory of a volume that is being removed is called besides its name. No volume's name begins so.
 pub(crate) const DOOMED: &str = ".removed-";
 
+/// Docker's label of a volume that nobody named.
+const ANONYMOUS: &str = "com.docker.volume.anonymous";
+
 impl Volumes {
     pub(crate) fn new(ledger: Ledger, events: Events, directory: PathBuf) -> Self {
         Self { ledger, events, directory: Arc::new(directory) }
@@ -94,15 +97,11 @@ impl Volumes {
         let anonymous = request.name.is_empty();
         let name = if anonymous { gantry_model::id::to_hex(&crate::random()) } else { request.name };
         if !matches!(request.driver.as_str(), "" | "local") {
-            return Err(Error::Invalid(format!(
-                "create {name}: error looking up volume plugin {0}: plugin \"{0}\" not found",
-                request.driver
-            )));
+            return Err(Error::NoSuchDriver { volume: name, driver: request.driver });
         }
-        if name.len() < 2 {
-            return Err(Error::Invalid(format!(
-                "create {name}: volume name is too short, names should be at least two alphanumeric characters"
-            )));
+        if name.chars().count() == 1 {
+            let text = "volume name is too short, names should be at least two alphanumeric characters";
+            return Err(Error::Invalid(format!("create {name}: {text}")));
         }
         if !crate::names::is_allowed(&name) || name.len() > 255 {
             return Err(Error::Invalid(format!(
@@ -115,12 +114,16 @@ impl Volumes {
         if let Some(there) = self.find(&name)? {
             return Ok((there, false));
         }
+        let mut labels = request.labels;
+        if anonymous {
+            labels.insert(ANONYMOUS.into(), String::new());
+        }
         let volume = Volume {
             mountpoint: self.directory.join(&name).join("_data"),
             name,
             driver: "local".into(),
             created: crate::events::now(),
-            labels: request.labels,
+            labels,
             options: request.options,
             anonymous,
             fleeting: anonymous && mark == Mark::Fleeting,
@@ -153,6 +156,11 @@ impl Volumes {
     pub async fn list(&self, filters: &Filters) -> Result<Vec<Arc<Volume>>, Error> {
         const KNOWN: [&str; 4] = ["name", "driver", "label", "dangling"];
         check_filters(filters, &KNOWN)?;
+        if let Some(other) = filters.get("dangling").iter().find(|value| {
+            !matches!(value.to_ascii_lowercase().as_str(), "true" | "t" | "1" | "false" | "f" | "0")
+        }) {
+            return Err(Error::Invalid(format!("invalid filter 'dangling=[{other}]'")));
+        }
         let dangling =
             filters.get("dangling").first().map(|value| matches!(value.as_str(), "true" | "1" | "True"));
         Ok(self
@@ -411,6 +419,14 @@ pub enum Error {
     /// Nothing has this name.
     #[error("get {0}: no such volume")]
     NoSuchVolume(String),
+    /// No plug-in has this name.
+    #[error("create {volume}: error looking up volume plugin {driver}: plugin \"{driver}\" not found")]
+    NoSuchDriver {
+        /// The volume.
+        volume: String,
+        /// The driver.
+        driver: String,
+    },
     /// It is in use.
     #[error("{0}")]
     Conflict(String),
@@ -427,7 +443,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchVolume(_) => ErrorKind::NotFound,
+            Self::NoSuchVolume(_) | Self::NoSuchDriver { .. } => ErrorKind::NotFound,
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Invalid(_) => ErrorKind::InvalidArgument,
             Self::Internal(_) => ErrorKind::Internal,

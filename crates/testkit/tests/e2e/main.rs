@@ -1,5 +1,6 @@
 //! End-to-end tests: a real daemon, driven by the stock `docker` CLI and by `gantry`.
 
+mod api;
 mod build;
 mod crashes;
 mod full_disk;

@@ -79,11 +79,8 @@ fn defaults(record: &Record, facts: &Facts<'_>) -> Vec<Mount> {
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &[write, "nosuid", "noexec", "nodev"]),
     ];
     let ipc = host.namespaces.ipc.as_str();
-    mounts.push(if is_host(ipc) {
-        mount("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "rprivate"])
-    } else {
-        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])
-    });
+    // Its queues are those of the IPC namespace that it is mounted in; the host need not have it mounted.
+    mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
     if is_host(ipc) {
         mounts.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "rprivate"]));
     } else if let Some(shared) = &facts.shared_shm {
