@@ -58,6 +58,7 @@ pub struct Component {
     /// Its version.
     pub version: String,
     /// Whatever it says of itself.
+    #[serde(skip_serializing_if = "Map::is_empty")]
     pub details: Map<String>,
 }
 
@@ -374,4 +375,16 @@ pub struct AuthRequest {
     pub password: String,
     /// The registry.
     pub serveraddress: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_without_details_has_none() {
+        let component = Component { name: "n".into(), version: "1".into(), details: Map::new() };
+        let json = serde_json::to_string(&component).expect("it is data");
+        assert_eq!(json, r#"{"Name":"n","Version":"1"}"#);
+    }
 }

@@ -191,7 +191,16 @@ impl Options {
         if options.hosts.is_empty() {
             options.hosts.push(format!("unix://{}", options.exec_root.join("gantry.sock").display()));
         }
+        options.make_absolute()?;
         Ok(options)
+    }
+
+    /// Records and shims keep these paths, and a shim has another working directory than the daemon.
+    fn make_absolute(&mut self) -> Result<()> {
+        for path in [&mut self.data_root, &mut self.exec_root, &mut self.pidfile] {
+            *path = std::path::absolute(&*path).with_context(|| format!("path {}", path.display()))?;
+        }
+        Ok(())
     }
 
     /// Takes over what the file says. `given` tells whether a flag was on the command line.
@@ -418,5 +427,14 @@ mod tests {
             let flag = flag_of(key).expect(key);
             assert!(command.get_arguments().any(|argument| argument.get_id() == flag), "{key}: {flag}");
         }
+    }
+
+    #[test]
+    fn relative_roots_are_meant_from_where_the_daemon_is_started() {
+        let mut options = merged(&["--data-root", "d", "--exec-root=./e"], "{}").expect("good flags");
+        options.make_absolute().expect("a working directory");
+        let here = std::env::current_dir().expect("a working directory");
+        assert_eq!((options.data_root, options.exec_root), (here.join("d"), here.join("e")));
+        assert_eq!(options.pidfile, Path::new("/run/gantry.pid"));
     }
 }

@@ -7,8 +7,8 @@ use gantry_api::Map;
 use gantry_api::container::{ContainerConfig, CreateRequest as WireRequest, NetworkingConfig};
 use gantry_api::host_config::{self as wire, PortMap};
 use gantry_engine::containers::config::{
-    AttachDefaults, Config, CreateRequest, DeviceMapping, EndpointRequest, HostConfig, LogConfig,
-    MountRequest, NameConfig, NamespaceModes, Port, PortBinding, Resources, Security, Ulimit,
+    AttachDefaults, Config, CreateRequest, DeviceMapping, DeviceRequest, EndpointRequest, HostConfig,
+    LogConfig, MountRequest, NameConfig, NamespaceModes, Port, PortBinding, Resources, Security, Ulimit,
 };
 use gantry_model::container::RestartPolicy;
 use gantry_model::mount::MountKind;
@@ -227,7 +227,12 @@ fn host_config_of(wire: &wire::HostConfig) -> Result<HostConfig, Refusal> {
             options: wire.log_config.config.clone().unwrap_or_default(),
         },
         resources: resources(wire),
+        device_requests: wire.device_requests.iter().flatten().map(device_request).collect(),
     })
+}
+
+fn device_request(wire: &wire::DeviceRequest) -> DeviceRequest {
+    DeviceRequest { driver: wire.driver.clone(), capabilities: wire.capabilities.clone().unwrap_or_default() }
 }
 
 /// The limits of a `HostConfig`, at create or update.

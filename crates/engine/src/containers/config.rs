@@ -144,6 +144,18 @@ pub struct HostConfig {
     pub log: LogConfig,
     /// Limits.
     pub resources: Resources,
+    /// `--gpus`.
+    pub device_requests: Vec<DeviceRequest>,
+}
+
+/// Devices of a driver's choice. There is no such driver yet, so that a start is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceRequest {
+    /// Empty is any driver with the capabilities.
+    pub driver: String,
+    /// Alternatives, each a list of what must all be there.
+    pub capabilities: Vec<Vec<String>>,
 }
 
 /// Kernel privileges.

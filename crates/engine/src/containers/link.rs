@@ -41,6 +41,8 @@ pub(super) enum Arrival {
     Record(Record),
     /// The answer to what the task asked.
     Answer(Asked, Answer),
+    /// The answer to a caller, which gets it after the records that came before are applied.
+    Reply(oneshot::Sender<Answer>, Answer),
     /// The conversation is over: the shim died or ended.
     End(ConnectionError),
 }
@@ -137,17 +139,13 @@ impl Link {
         }
     }
 
-    /// Gives a reply to whom it belongs; what the task must see comes back.
+    /// Finds whom a reply belongs to.
     fn sort(&mut self, (frame, _descriptors): (Frame, Vec<OwnedFd>)) -> Option<Arrival> {
         match frame {
             Frame::Event(record) => Some(Arrival::Record(record)),
             Frame::Reply(reply) => match self.pending.remove(&reply.id)? {
                 Pending::Task(asked) => Some(Arrival::Answer(asked, reply.outcome.into_result())),
-                Pending::Caller(caller) => {
-                    // A caller that has gone does not need the answer.
-                    let _ = caller.send(reply.outcome.into_result());
-                    None
-                }
+                Pending::Caller(caller) => Some(Arrival::Reply(caller, reply.outcome.into_result())),
                 Pending::Nobody => None,
             },
             Frame::Request(_) => None,
@@ -163,4 +161,39 @@ pub(super) fn reap_later(pidfd: OwnedFd) {
             gantry_runtime::shim::spawn::reap(pidfd.get_ref());
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use gantry_model::Timestamp;
+    use gantry_runtime::shim::protocol::{Event, Outcome, ReplyFrame};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_callers_answer_comes_after_the_records_before_it() {
+        let (left, right) = UnixStream::pair().expect("a pair");
+        let wrap = |socket: UnixStream| Connection::from_socket(socket.into()).expect("a connection");
+        let mut link = Link::new(wrap(left), 0, &[]).expect("a link");
+        let mut shim = wrap(right);
+        let (sender, mut receiver) = oneshot::channel();
+        link.ask(Request::Pause, &[], Pending::Caller(sender));
+        let record = Record {
+            boot_id: String::new(),
+            generation: 1,
+            seq: 1,
+            time: Timestamp::from_nanos(0),
+            event: Event::Paused,
+        };
+        shim.send(&Frame::Event(record), &[]).expect("sent");
+        let reply = ReplyFrame { id: 1, outcome: Outcome::Ok(Reply::Done) };
+        shim.send(&Frame::Reply(reply), &[]).expect("sent");
+        assert!(matches!(link.arrival().await, Arrival::Record(_)));
+        let Arrival::Reply(caller, answer) = link.arrival().await else { panic!("not a reply") };
+        assert!(receiver.try_recv().is_err(), "answered before the record could be applied");
+        let _ = caller.send(answer);
+        assert!(matches!(receiver.await, Ok(Ok(Reply::Done))));
+    }
 }

@@ -215,7 +215,8 @@ impl<'a> Narrowed<'a> {
                     ports.iter().any(|wanted| port.protocol == wanted.protocol && taken(wanted))
                 });
             }
-            record.config.exposed_ports.iter().any(|port| ports.contains(port))
+            // Docker knows a container's ports only while it runs.
+            state.is_running() && record.config.exposed_ports.iter().any(|port| ports.contains(port))
         };
         any("id", &|wanted| record.id.as_str().starts_with(wanted))
             && any("name", &|wanted| name_matches(wanted, &slashed))

@@ -32,6 +32,7 @@ use gantry_runtime::shim::protocol::{self, HelloRequest, Prepare, Request, Shutd
 use gantry_runtime::shim::spawn::{self, Lifetime};
 
 use super::adopt::kill_cgroup;
+use super::config::DeviceRequest;
 use super::core::{self, Core};
 use super::index::Entry;
 use super::link::{Asked, Link, reap_later};
@@ -222,6 +223,7 @@ impl Start {
     fn steps(&self, mut stopwatch: Stopwatch) -> Result<Begun, Box<Failure>> {
         stopwatch.lap("a thread");
         let early = |error| Box::new(Failure { error, recorded: None, shim: None });
+        devices(&self.record.host.device_requests).map_err(early)?;
         super::propagation::check(&self.record.mounts).map_err(early)?;
         let joined = self.joined().map_err(early)?;
         let (network, sockets) = self.record_sandbox(&joined).map_err(early)?;
@@ -546,6 +548,14 @@ impl Start {
     }
 }
 
+/// Refuses what `--gpus` asks for, in Docker's words: no driver gives devices.
+fn devices(requests: &[DeviceRequest]) -> Result<(), Error> {
+    let Some(DeviceRequest { driver, capabilities }) = requests.first() else { return Ok(()) };
+    let all: Vec<String> = capabilities.iter().map(|group| format!("[{}]", group.join(" "))).collect();
+    let all = all.join(" ");
+    Err(Error::Internal(format!("could not select device driver {driver:?} with capabilities: [{all}]")))
+}
+
 fn log_config(record: &Record) -> LogConfig {
     if record.host.log.driver == "none" {
         return LogConfig::None;
@@ -556,4 +566,26 @@ fn log_config(record: &Record) -> LogConfig {
         max_size_bytes: option("max-size").and_then(|text| super::logs::parse_size(text)),
         max_files: option("max-file").and_then(|text| text.parse().ok()).unwrap_or(1).max(1),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_driver_gives_devices() {
+        let request = |capabilities: &[&[&str]]| DeviceRequest {
+            driver: String::new(),
+            capabilities: capabilities
+                .iter()
+                .map(|all| all.iter().map(|one| (*one).into()).collect())
+                .collect(),
+        };
+        let refused = |requests: &[DeviceRequest]| devices(requests).err().map(|error| error.to_string());
+        assert_eq!(refused(&[]), None);
+        let text = "could not select device driver \"\" with capabilities: [[gpu]]";
+        assert_eq!(refused(&[request(&[&["gpu"]])]).as_deref(), Some(text));
+        let text = "could not select device driver \"\" with capabilities: [[gpu nvidia] [tpu]]";
+        assert_eq!(refused(&[request(&[&["gpu", "nvidia"], &["tpu"]])]).as_deref(), Some(text));
+    }
 }

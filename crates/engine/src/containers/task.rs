@@ -331,6 +331,8 @@ impl Task {
             }
             Arrival::Answer(Asked::Start, Ok(_)) if self.phase == Phase::Starting => self.on_started(),
             Arrival::Answer(..) => {}
+            // A caller that has gone does not need the answer.
+            Arrival::Reply(caller, answer) => drop(caller.send(answer)),
             Arrival::End(error) => self.on_end(&error),
         }
     }

@@ -49,13 +49,21 @@ fn hosts(files: &NetworkFiles<'_>) -> String {
         return text;
     }
     if let Some(address) = files.address {
-        let mut names = vec![files.hostname.to_owned()];
-        if !files.domainname.is_empty() {
-            names.insert(0, format!("{}.{}", files.hostname, files.domainname));
-        }
-        entries.push(HostEntry { address: address.into(), names });
+        entries.push(HostEntry { address: address.into(), names: own_names(files) });
     }
     dns::hosts_file(&entries)
+}
+
+/// The whole name, and the short one where they differ.
+fn own_names(files: &NetworkFiles<'_>) -> Vec<String> {
+    let mut names = vec![files.hostname.to_owned()];
+    if !files.domainname.is_empty() {
+        names = vec![format!("{}.{}", files.hostname, files.domainname)];
+    }
+    if let Some((short, _)) = names[0].split_once('.').filter(|(short, _)| !short.is_empty()) {
+        names.push(short.to_owned());
+    }
+    names
 }
 
 /// `name:address`, `name=address`; the address may be `host-gateway`.
@@ -82,5 +90,28 @@ fn resolv_conf(files: &NetworkFiles<'_>) -> String {
         dns::resolv_conf_on_host(&host, &overrides)
     } else {
         dns::resolv_conf(&host, &overrides)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_dots_has_a_short_one_as_well() {
+        let (names, defaults) = (NameConfig::default(), Defaults::default());
+        let files = |hostname, domainname| NetworkFiles {
+            names: &names,
+            defaults: &defaults,
+            hostname,
+            domainname,
+            address: None,
+            gateway: None,
+            on_host: false,
+        };
+        assert_eq!(own_names(&files("h", "")), ["h"]);
+        assert_eq!(own_names(&files("h", "d.e")), ["h.d.e", "h"]);
+        assert_eq!(own_names(&files("a.b.c", "")), ["a.b.c", "a"]);
+        assert_eq!(own_names(&files("a.b.c", "d.e")), ["a.b.c.d.e", "a"]);
     }
 }

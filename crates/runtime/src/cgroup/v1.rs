@@ -237,8 +237,18 @@ impl V1 {
     }
 }
 
+/// The kernel would take the nearest value that it allows; runc refuses.
+fn check_shares(shares: u64) -> Result<(), CgroupError> {
+    match shares {
+        0..2 => Err(CgroupError::Invalid("the minimum allowed cpu-shares is 2".into())),
+        2..=262_144 => Ok(()),
+        _ => Err(CgroupError::Invalid("the maximum allowed cpu-shares is 262144".into())),
+    }
+}
+
 fn set_cpu_time(directory: &Directory, cpu: &LinuxCpu) -> Result<(), CgroupError> {
     if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
+        check_shares(shares)?;
         directory.write("cpu.shares", &shares.to_string())?;
     }
     let period = cpu.period().filter(|period| *period != 0).map(|period| period.to_string());
@@ -446,5 +456,13 @@ mod tests {
     fn a_huge_limit_is_none() {
         assert_eq!(no_limit(Some(9_223_372_036_854_771_712)), u64::MAX);
         assert_eq!(no_limit(Some(4096)), 4096);
+    }
+
+    #[test]
+    fn shares_beyond_the_kernels_are_refused() {
+        let refused = |shares| check_shares(shares).err().map(|error| error.to_string());
+        assert_eq!(refused(1).as_deref(), Some("the minimum allowed cpu-shares is 2"));
+        assert_eq!((refused(2), refused(262_144)), (None, None));
+        assert_eq!(refused(262_145).as_deref(), Some("the maximum allowed cpu-shares is 262144"));
     }
 }

@@ -91,6 +91,7 @@ pub(crate) fn plan(mount: &Mount) -> Result<MountPlan, LaunchError> {
             }
         }
     };
+    check_proc(&destination, &what)?;
     Ok(MountPlan {
         destination,
         what,
@@ -98,6 +99,44 @@ pub(crate) fn plan(mount: &Mount) -> Result<MountPlan, LaunchError> {
         recursive: options.recursive,
         propagation: options.propagation,
     })
+}
+
+/// Nothing but a proc is mounted at `/proc`, and below it only what containers are shown other numbers in, as lxcfs
+/// does: what is masked and read-only there would be so in vain, and programs trust what they find there.
+fn check_proc(destination: &CString, what: &What) -> Result<(), LaunchError> {
+    const ALLOWED: [&[u8]; 10] = [
+        b"cpuinfo",
+        b"diskstats",
+        b"loadavg",
+        b"meminfo",
+        b"slabinfo",
+        b"stat",
+        b"swaps",
+        b"sys/crypto/fips_enabled",
+        b"sys/kernel/ns_last_pid",
+        b"uptime",
+    ];
+    let Some(rest) = destination.to_bytes().strip_prefix(b"proc") else { return Ok(()) };
+    let source = match what {
+        What::Bind { source, .. } if rest.is_empty() && source.as_c_str() == c"/proc" => return Ok(()),
+        What::Filesystem { kind, .. } if rest.is_empty() && kind.as_c_str() == c"proc" => return Ok(()),
+        What::Bind { source, .. } | What::Filesystem { source, .. } => source.as_c_str(),
+        What::Cgroup => c"cgroup",
+    };
+    let why = match rest.strip_prefix(b"/") {
+        None if rest.is_empty() => "cannot be mounted because it is not of type proc",
+        // Another name that begins so.
+        None => return Ok(()),
+        Some(below) if ALLOWED.contains(&below) => return Ok(()),
+        Some(_) => "cannot be mounted because it is inside /proc",
+    };
+    let shown = String::from_utf8_lossy(destination.to_bytes());
+    Err(LaunchError::new(
+        crate::Reason::Setup,
+        format!(
+            "error mounting {source:?} to rootfs at \"/{shown}\": create mountpoint for /{shown} mount: check proc-safety of /{shown} mount: \"/{shown}\" {why}"
+        ),
+    ))
 }
 
 /// A bind mount of one file, as `--init` needs it.
@@ -240,5 +279,26 @@ mod tests {
         {
             assert_eq!(clean(Path::new(path)).expect("clean").to_bytes(), expected.as_bytes(), "{path}");
         }
+    }
+
+    #[test]
+    fn only_a_proc_is_mounted_at_proc() {
+        let at = |kind: &str, source: &str, destination: &str| {
+            let mount = MountBuilder::default().destination(destination).typ(kind).source(source);
+            plan(&mount.options(Vec::new()).build().expect("a mount")).err().map(|error| error.text)
+        };
+        for (kind, source, destination) in [
+            ("proc", "proc", "/proc"),
+            ("bind", "/proc", "/proc"),
+            ("bind", "/x", "/proc/uptime"),
+            ("bind", "/x", "/process"),
+            ("bind", "/x", "/x/proc"),
+        ] {
+            assert_eq!(at(kind, source, destination), None, "{kind} {destination}");
+        }
+        let text = "error mounting \"/x\" to rootfs at \"/proc\": create mountpoint for /proc mount: check proc-safety of /proc mount: \"/proc\" cannot be mounted because it is not of type proc";
+        assert_eq!(at("bind", "/x", "/proc/").as_deref(), Some(text));
+        assert!(at("tmpfs", "tmpfs", "/a/../proc").is_some());
+        assert!(at("proc", "proc", "/proc/1").is_some_and(|text| text.ends_with("it is inside /proc")));
     }
 }
