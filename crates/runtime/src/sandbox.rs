@@ -59,20 +59,40 @@ impl SandboxError {
     }
 }
 
-/// Makes namespaces in a thread of its own, so that the caller stays where it is.
+/// Namespaces that a thread of its own is making, so that the caller stays where it is and may do
+/// something else meanwhile. If this is dropped, what was made goes.
+#[derive(Debug)]
+pub struct Making(std::thread::JoinHandle<Result<Namespaces, SandboxError>>);
+
+impl Making {
+    /// Waits until they are made.
+    ///
+    /// # Errors
+    /// [`SandboxError`]; nothing remains then.
+    pub fn finish(self) -> Result<Namespaces, SandboxError> {
+        self.0.join().unwrap_or_else(|_| Err(not_begun(io::Error::other("the thread panicked"))))
+    }
+}
+
+/// Begins to make namespaces.
+///
+/// # Errors
+/// [`SandboxError`] if there is no thread for it.
+pub fn begin(spec: SandboxSpec) -> Result<Making, SandboxError> {
+    let thread = std::thread::Builder::new().name("sandbox".into()).stack_size(64 << 10);
+    thread.spawn(move || in_thread(&spec)).map(Making).map_err(not_begun)
+}
+
+/// Makes namespaces.
 ///
 /// # Errors
 /// [`SandboxError`]; nothing remains then.
-pub fn create(spec: &SandboxSpec) -> Result<Namespaces, SandboxError> {
-    let failed = |source| SandboxError::Step { step: "starting a thread", source };
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name("sandbox".into())
-            .stack_size(64 << 10)
-            .spawn_scoped(scope, || in_thread(spec))
-            .map_err(failed)?;
-        thread.join().unwrap_or_else(|_| Err(failed(io::Error::other("the thread panicked"))))
-    })
+pub fn create(spec: SandboxSpec) -> Result<Namespaces, SandboxError> {
+    begin(spec)?.finish()
+}
+
+fn not_begun(source: io::Error) -> SandboxError {
+    SandboxError::Step { step: "starting a thread", source }
 }
 
 fn in_thread(spec: &SandboxSpec) -> Result<Namespaces, SandboxError> {

@@ -81,7 +81,7 @@ impl ShimExecutor {
                 guard: Box::new(()),
             },
             NetworkMode::None => {
-                let made = sandbox::create(&SandboxSpec { net: true, ipc: false, uts: None })
+                let made = sandbox::create(SandboxSpec { net: true, ipc: false, uts: None })
                     .map_err(|error| internal("making a step's network namespace failed", error))?;
                 NetworkSetup {
                     net: made.net,

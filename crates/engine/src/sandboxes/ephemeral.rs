@@ -47,7 +47,7 @@ impl Sandboxes {
         };
         if name != "host" {
             let spec = SandboxSpec { net: true, ..SandboxSpec::default() };
-            made.network = sandbox::create(&spec).map_err(|error| setup(&error))?.net;
+            made.network = sandbox::create(spec).map_err(|error| setup(&error))?.net;
         }
         if let (Some(bridge), "bridge", Some(namespace)) = (self.networks.bridge(), name, &made.network) {
             let address = bridge.pool.lock().allocate().map_err(|error| setup(&error))?;

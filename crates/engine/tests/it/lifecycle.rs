@@ -264,8 +264,8 @@ fn memory_limits_kill_and_say_so() {
     assert_eq!((code, all[0].state.oom_killed), (137, true), "{text}");
 }
 
-/// Our children that have ended and were not reaped.
-fn zombies() -> usize {
+/// Our children that have ended and were not reaped: also those of tests beside this one.
+fn zombies() -> std::collections::BTreeSet<std::path::PathBuf> {
     let own = format!("{}", std::process::id());
     let is_one = |directory: &std::path::Path| {
         let stat = std::fs::read_to_string(directory.join("stat")).unwrap_or_default();
@@ -273,7 +273,7 @@ fn zombies() -> usize {
         stat.contains("(gantry-shim)") && after.next() == Some("Z") && after.next() == Some(own.as_str())
     };
     let processes = std::fs::read_dir("/proc").expect("there").flatten();
-    processes.filter(|entry| is_one(&entry.path())).count()
+    processes.map(|entry| entry.path()).filter(|path| is_one(path)).collect()
 }
 
 #[test]
@@ -283,6 +283,7 @@ fn a_start_that_fails_late_leaves_no_zombie() {
     let mut request = World::shell("true");
     // Longer than the kernel takes it, which shows when the shim is there already.
     request.config.hostname = "x".repeat(70);
+    let before = zombies();
     world.block_on(async {
         let id = containers.create(request).await.expect("created").id.to_string();
         for _ in 0..3 {
@@ -290,5 +291,6 @@ fn a_start_that_fails_late_leaves_no_zombie() {
             assert!(error.contains("sethostname"), "{error}");
         }
     });
-    eventually("every shim is reaped", || zombies() == 0);
+    let ours: Vec<_> = zombies().difference(&before).cloned().collect();
+    eventually("every shim is reaped", || zombies().is_disjoint(&ours.iter().cloned().collect()));
 }

@@ -43,7 +43,7 @@ fn a_sandbox_is_joined() {
     }
     let rig = Rig::new();
     let uts = UtsNames { hostname: "sandboxed".into(), domainname: String::new() };
-    let made = sandbox::create(&SandboxSpec { net: true, ipc: true, uts: Some(uts) }).expect("sandbox");
+    let made = sandbox::create(SandboxSpec { net: true, ipc: true, uts: Some(uts) }).expect("sandbox");
     let spec = spec(&["sh", "-c", "hostname; ip addr show lo | grep -c 'inet 127.0.0.1'"], |_| {});
     let cgroup = rig.cgroup(None);
     for _ in 0..2 {

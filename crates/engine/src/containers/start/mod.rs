@@ -5,14 +5,14 @@
 //! | 1 | address and host ports are taken | giving them back |
 //! | 2 | intent and sandbox are recorded in one transaction | the sandbox's row goes, the failure is recorded |
 //! | 3 | the shim is spawned in its directory `c/<id>` | `Shutdown`, which kills; the directory goes |
-//! | 4 | the shim is asked for the cgroup; meanwhile namespaces are made | as 3; closing their descriptors |
-//! | 5 | hosts, hostname and resolv.conf are written | – (the next start writes them anew) |
+//! | 4 | beside it hosts, hostname and resolv.conf are written | – (the next start writes them anew) |
+//! | 5 | the shim is asked for the cgroup; the namespaces, begun before 1, are there by then | as 3; closing their descriptors |
 //! | 6 | the launch is sent: the shim makes the process, which waits | as 3 |
 //! | 7 | link and ports are made, while the shim works | ports are unpublished; the link goes with 4 |
 //! | 8 | the shim is told to let the process go | as 3 |
 //!
-//! Steps 1 to 8 are taken by one blocking thread, one after the other: what overlaps are processes, not
-//! threads. The thread never waits for the shim unless it must undo. Then the task takes over the
+//! Steps 1 to 8 are taken by one blocking thread, one after the other; two short-lived ones make the
+//! namespaces and write the files meanwhile. The thread never waits for the shim unless it must undo. Then the task takes over the
 //! connection and hears how it went. Undoing goes on where a part of it fails.
 
 use std::fs::DirBuilder;
@@ -26,7 +26,7 @@ use gantry_logs::{JsonFile, LogConfig};
 use gantry_model::SnapshotId;
 use gantry_model::container::{Desired, Status};
 use gantry_model::failpoint::{Point, reached};
-use gantry_runtime::sandbox::{self, SandboxSpec, UtsNames};
+use gantry_runtime::sandbox;
 use gantry_runtime::shim::connection::{Connection, ConnectionError};
 use gantry_runtime::shim::protocol::{self, HelloRequest, Prepare, Request, Shutdown, TerminalSize};
 use gantry_runtime::shim::spawn::{self, Lifetime};
@@ -42,7 +42,9 @@ use super::spec::{self, Facts};
 use super::stopwatch::Stopwatch;
 use super::task::{Answerer, Message, Phase, Task};
 use super::{Containers, Error, check, supervise};
-use crate::sandboxes::{self, Attached, NetworkFiles};
+use crate::sandboxes::{self, Attached};
+
+mod surroundings;
 
 /// How long a shim may take to answer while a start is undone.
 pub(super) const UNDO_PATIENCE: Duration = Duration::from_secs(10);
@@ -205,6 +207,14 @@ impl Task {
     }
 }
 
+/// What a container starts in.
+struct Surroundings<'a> {
+    joined: &'a Joined,
+    network: &'a Attached,
+    sockets: &'a [(String, OwnedFd)],
+    hostname: String,
+}
+
 /// A step that failed, with what must be undone.
 struct Failure {
     error: Error,
@@ -226,6 +236,9 @@ impl Start {
         devices(&self.record.host.device_requests).map_err(early)?;
         super::propagation::check(&self.record.mounts).map_err(early)?;
         let joined = self.joined().map_err(early)?;
+        let hostname = super::hostname(&self.core, &self.record);
+        let namespaces = sandbox::begin(self.sandbox_spec(&hostname))
+            .map_err(|error| early(Error::Internal(crate::chain(&error))))?;
         let (network, sockets) = self.record_sandbox(&joined).map_err(early)?;
         stopwatch.lap("address and record");
         reached(Point::StartRecorded);
@@ -233,12 +246,18 @@ impl Start {
             |error: Error| Box::new(Failure { error, recorded: Some(network.clone()), shim: None });
         let directory = self.shim_directory().map_err(recorded)?;
         reached(Point::StartDirectory);
-        let spawned = spawn::spawn(&self.core.host.shim, Lifetime::Container(&directory))
-            .map_err(|error| recorded(Error::Internal(crate::chain(&error))))?;
-        stopwatch.lap("shim spawned");
+        let (written, spawned) = std::thread::scope(|scope| {
+            let files = scope.spawn(|| self.write_files(&network, &hostname));
+            let spawned = spawn::spawn(&self.core.host.shim, Lifetime::Container(&directory));
+            let written = files.join().unwrap_or_else(|_| Err(Error::Internal("a thread panicked".into())));
+            (written, spawned)
+        });
+        let spawned = spawned.map_err(|error| recorded(Error::Internal(crate::chain(&error))))?;
+        stopwatch.lap("shim and files");
         reached(Point::StartSpawned);
         let mut connection = spawned.connection;
-        match self.launch(&mut connection, &joined, (&network, &sockets), &mut stopwatch) {
+        let around = Surroundings { joined: &joined, network: &network, sockets: &sockets, hostname };
+        match written.and_then(|()| self.launch(&mut connection, around, namespaces, &mut stopwatch)) {
             Ok(()) => Ok(Begun { connection, pidfd: spawned.pidfd, network, stopwatch }),
             Err(error) => {
                 let shim = Some((connection, spawned.pidfd));
@@ -251,24 +270,22 @@ impl Start {
     fn launch(
         &self,
         connection: &mut Connection,
-        joined: &Joined,
-        (network, sockets): (&Attached, &[(String, OwnedFd)]),
+        around: Surroundings<'_>,
+        namespaces: sandbox::Making,
         stopwatch: &mut Stopwatch,
     ) -> Result<(), Error> {
         let internal = |error: &dyn std::error::Error| Error::Internal(crate::chain(error));
-        let hostname = super::hostname(&self.core, &self.record);
-        let mut launch = self.launch_request(joined, hostname.clone())?;
+        let Surroundings { joined, network, sockets, hostname } = around;
+        reached(Point::StartFiles);
+        let mut launch = self.launch_request(joined, hostname)?;
         connection
             .request(HELLO, Request::Hello(HelloRequest::new(self.seq)), &[])
             .and_then(|()| self.prepare(connection, &launch))
             .map_err(|error| internal(&error))?;
         stopwatch.lap("specification");
-        let namespaces = sandbox::create(&self.sandbox_spec(&hostname)).map_err(|error| internal(&error))?;
+        let namespaces = namespaces.finish().map_err(|error| internal(&error))?;
         stopwatch.lap("namespaces");
         reached(Point::StartNamespaces);
-        self.write_files(network, &hostname)?;
-        stopwatch.lap("files");
-        reached(Point::StartFiles);
         let mut descriptors: Vec<(String, BorrowedFd<'_>)> = Vec::new();
         let own = [("net", &namespaces.net), ("ipc", &namespaces.ipc), ("uts", &namespaces.uts)];
         let of_others = [("net", &joined.net), ("ipc", &joined.ipc), ("pid", &joined.pid)];
@@ -342,37 +359,6 @@ impl Start {
         }
     }
 
-    fn sandbox_spec(&self, hostname: &str) -> SandboxSpec {
-        let host = &self.record.host;
-        SandboxSpec {
-            net: host.network_mode != "host" && !host.network_mode.starts_with("container:"),
-            ipc: host.namespaces.ipc != "host" && !host.namespaces.ipc.starts_with("container:"),
-            uts: (host.namespaces.uts != "host").then(|| UtsNames {
-                hostname: hostname.to_owned(),
-                domainname: self.record.config.domainname.clone(),
-            }),
-        }
-    }
-
-    fn write_files(&self, network: &Attached, hostname: &str) -> Result<(), Error> {
-        let host = &self.record.host;
-        if host.network_mode.starts_with("container:") {
-            return Ok(());
-        }
-        let files = NetworkFiles {
-            names: &host.names,
-            defaults: &self.core.host.settings.defaults,
-            hostname,
-            domainname: &self.record.config.domainname,
-            address: network.endpoints.values().find_map(|endpoint| endpoint.address),
-            gateway: self.core.networks.bridge().map(|bridge| bridge.gateway.address()),
-            on_host: host.network_mode == "host",
-        };
-        sandboxes::write_files(&self.record.directory, &files).map_err(|error| {
-            Error::Internal(format!("cannot write below {}: {error}", self.record.directory.display()))
-        })
-    }
-
     /// All but the descriptors' names.
     fn launch_request(&self, joined: &Joined, hostname: String) -> Result<protocol::Launch, Error> {
         let (record, host) = (&*self.record, &self.core.host);
@@ -419,24 +405,6 @@ impl Start {
             attach: self.clients.iter().map(|(attach, _)| attach.clone()).collect(),
             then_start: false,
         })
-    }
-
-    /// `shareable`: a directory beside the shim's socket, in memory as `/run` is; `container:`: the other's.
-    fn shared_shm(&self, joined: &Joined) -> Result<Option<PathBuf>, Error> {
-        if joined.shm.is_some() {
-            return Ok(joined.shm.clone());
-        }
-        if self.record.host.namespaces.ipc != "shareable" {
-            return Ok(None);
-        }
-        let path = self.core.host.shim_directory(&self.record.id).join("shm");
-        std::fs::create_dir_all(&path)
-            .and_then(|()| {
-                use std::os::unix::fs::PermissionsExt;
-                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o1777))
-            })
-            .map_err(|error| Error::Internal(format!("cannot make {}: {error}", path.display())))?;
-        Ok(Some(path))
     }
 
     /// Undoes what was done, the last first.
