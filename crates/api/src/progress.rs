@@ -46,6 +46,42 @@ pub struct ProgressDetail {
     pub total: i64,
 }
 
+impl ProgressDetail {
+    /// Docker's bar of fifty places and both numbers: `[=========>         ]  1.05MB/2.13MB`.
+    #[must_use]
+    pub fn drawn(&self) -> String {
+        if self.current <= 0 && self.total <= 0 {
+            return String::new();
+        }
+        if self.total <= 0 {
+            return format!("{:>8}", human_size(self.current));
+        }
+        // Two hundredths a place, rounded down twice, as Docker does.
+        let done = usize::try_from(self.current.saturating_mul(100) / self.total / 2).unwrap_or(0).min(50);
+        let (bar, rest) = ("=".repeat(done), " ".repeat(50 - done));
+        let current = human_size(self.current);
+        if self.current > self.total {
+            return format!("[{bar}>{rest}] {current:>8}");
+        }
+        format!("[{bar}>{rest}] {current:>8}/{}", human_size(self.total))
+    }
+}
+
+/// A size in decimal units with four digits that count: `2.048kB`, `170.1MB`.
+fn human_size(bytes: i64) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "four digits are shown")]
+    let mut size = bytes as f64;
+    let mut unit = 0;
+    while size >= 1000.0 && unit < 5 {
+        size /= 1000.0;
+        unit += 1;
+    }
+    let whole = format!("{size:.0}").len();
+    let text = format!("{size:.*}", 4_usize.saturating_sub(whole));
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text}{}", ["B", "kB", "MB", "GB", "TB", "PB"][unit])
+}
+
 /// A failure inside a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -84,6 +120,19 @@ impl Message {
         Self { aux: Some(value), ..Self::default() }
     }
 
+    /// How far something is, also drawn.
+    #[must_use]
+    pub fn progress(id: impl Into<String>, status: impl Into<String>, detail: ProgressDetail) -> Self {
+        let progress = detail.drawn();
+        Self {
+            id: id.into(),
+            status: status.into(),
+            progress_detail: Some(detail),
+            progress,
+            ..Self::default()
+        }
+    }
+
     /// The line as it goes over the wire; Docker ends it with CR LF.
     #[must_use]
     pub fn to_line(&self) -> Vec<u8> {
@@ -91,5 +140,23 @@ impl Message {
         line.pop();
         line.extend_from_slice(b"\r\n");
         line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_drawn_as_docker_draws_it() {
+        let check = |current, total, expected: &str| {
+            assert_eq!(ProgressDetail { current, total }.drawn(), expected);
+        };
+        let full = format!("[{}>]  2.048kB/2.048kB", "=".repeat(50));
+        check(2048, 2048, &full);
+        check(32_768, 2_129_920, &format!("[>{}]  32.77kB/2.13MB", " ".repeat(50)));
+        check(1_081_344, 2_129_920, &format!("[{}>{}]  1.081MB/2.13MB", "=".repeat(25), " ".repeat(25)));
+        check(512, 0, "    512B");
+        check(0, 0, "");
     }
 }

@@ -211,6 +211,12 @@ impl Sender {
         let _ = self.0.send(Err(error)).await;
     }
 
+    /// The same for a thread that may block.
+    pub fn fail_blocking(self, error: std::io::Error) {
+        // A client that is gone needs no telling.
+        let _ = self.0.blocking_send(Err(error));
+    }
+
     /// Whether the client is gone.
     #[must_use]
     pub fn is_gone(&self) -> bool {

@@ -17,20 +17,29 @@ use gantry_state::rusqlite::{OptionalExtension, Transaction};
 use crate::store::{Inner, is_missing};
 use crate::{Error, Lease};
 
-/// Computes a SHA-256 of what is written to it.
-pub(crate) struct Hasher(Context);
+/// Computes a SHA-256 of what is written to it, and counts it.
+pub(crate) struct Hasher {
+    context: Context,
+    size_bytes: u64,
+}
 
 impl Hasher {
     pub(crate) fn new() -> Self {
-        Self(Context::new(&SHA256))
+        Self { context: Context::new(&SHA256), size_bytes: 0 }
     }
 
     pub(crate) fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        self.context.update(bytes);
+        self.size_bytes += bytes.len() as u64;
     }
 
     pub(crate) fn finish(self) -> Digest {
-        Digest::from_sha256(self.0.finish().as_ref().try_into().expect("a SHA-256 has 32 bytes"))
+        Digest::from_sha256(self.context.finish().as_ref().try_into().expect("a SHA-256 has 32 bytes"))
+    }
+
+    /// The bytes so far.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.size_bytes
     }
 }
 
@@ -68,7 +77,7 @@ impl Content {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let path = self.store.path(format!("tmp/blob-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         let file = File::create_new(&path).map_err(Error::io("make", &path))?;
-        Ok(Writer { store: self.store.clone(), path, file, hasher: Hasher::new(), size_bytes: 0 })
+        Ok(Writer { store: self.store.clone(), path, file, hasher: Hasher::new() })
     }
 
     /// Stores bytes that are at hand.
@@ -144,7 +153,6 @@ pub struct Writer {
     path: PathBuf,
     file: File,
     hasher: Hasher,
-    size_bytes: u64,
 }
 
 /// A blob that has its name but neither a row nor, for sure, its bytes on the disk.
@@ -174,7 +182,9 @@ impl Writer {
 
     /// Gives the bytes their name. The caller syncs and records.
     pub(crate) fn place(mut self, expected: Option<Digest>) -> Result<Placed, Error> {
-        let digest = std::mem::replace(&mut self.hasher, Hasher::new()).finish();
+        let hasher = std::mem::replace(&mut self.hasher, Hasher::new());
+        let size_bytes = hasher.size_bytes();
+        let digest = hasher.finish();
         if let Some(expected) = expected
             && expected != digest
         {
@@ -183,7 +193,7 @@ impl Writer {
         let path = self.store.blob_path(&digest);
         fs::rename(&self.path, &path).map_err(Error::io("rename to", &path))?;
         reached(Point::BlobPlaced);
-        Ok(Placed { digest, size_bytes: self.size_bytes })
+        Ok(Placed { digest, size_bytes })
     }
 }
 
@@ -198,7 +208,6 @@ impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
         self.hasher.update(&bytes[..written]);
-        self.size_bytes += written as u64;
         Ok(written)
     }
 

@@ -84,6 +84,15 @@ pub(crate) fn finish(store: &Inner, garbage: &Garbage) {
     store.discard(&garbage.buried);
 }
 
+/// As [`collect`], without a flush where there is nothing to collect.
+pub(crate) fn collect_some(store: &Inner) -> Result<(), Error> {
+    let some = store.database.read::<_, Error>(|transaction| {
+        Ok(transaction.prepare_cached(UNREFERENCED_LAYERS)?.exists([])?
+            || transaction.prepare_cached(UNREFERENCED_BLOBS)?.exists([])?)
+    })?;
+    if some { collect(store).map(drop) } else { Ok(()) }
+}
+
 pub(crate) fn collect(store: &Inner) -> Result<Collected, Error> {
     let _blobs = store.blobs.lock();
     let garbage = store.database.write(forget_garbage)?;

@@ -14,9 +14,9 @@ use gantry_model::{Digest, LayerId, Timestamp};
 use gantry_state::rusqlite::{OptionalExtension, Row, Transaction};
 
 use crate::archive::{
-    self, ArchiveError, ExtractOptions, Limits, Observers, Owner, Source, Written, write_layer,
+    self, ArchiveError, ExtractOptions, Extracted, Limits, Observers, Owner, Source, Written, write_layer,
 };
-use crate::content::{self, Content, Hasher};
+use crate::content::{self, Content, Hasher, Placed};
 use crate::snapshot::driver::{self, Lower};
 use crate::store::Inner;
 use crate::{Error, Lease, trash};
@@ -70,7 +70,37 @@ pub(crate) struct Finished {
     pub(crate) written: Written,
     pub(crate) root_entry: bool,
     pub(crate) root_opaque: bool,
-    pub(crate) blob: Option<Digest>,
+    /// The bytes of its plain tar.
+    pub(crate) tar_size_bytes: u64,
+    /// The stream as it came, named and neither recorded nor, for sure, on the disk.
+    pub(crate) blob: Option<Placed>,
+}
+
+/// A tree that is whole, and what is known of it.
+struct Unpacked {
+    extracted: Extracted,
+    written: Written,
+    /// Has seen the plain tar.
+    hasher: Hasher,
+    /// The stream as it came, and the DiffID that was announced.
+    blob: Option<(content::Writer, Option<Digest>)>,
+}
+
+impl Unpacked {
+    /// Gives the blob its name, if the digest is the one announced.
+    fn finish(self) -> Result<Finished, Error> {
+        let (tar_size_bytes, diff_id) = (self.hasher.size_bytes(), self.hasher.finish());
+        let blob = match self.blob {
+            Some((_, Some(expected))) if expected != diff_id => {
+                return Err(Error::DigestMismatch { expected, actual: diff_id });
+            }
+            // The bytes reach the disk with the tree: see [`Layers::sync`].
+            Some((blob, _)) => Some(blob.place(None)?),
+            None => None,
+        };
+        let Extracted { root_entry, root_opaque, .. } = self.extracted;
+        Ok(Finished { diff_id, written: self.written, root_entry, root_opaque, tar_size_bytes, blob })
+    }
 }
 
 impl Layers {
@@ -86,8 +116,11 @@ impl Layers {
         lease: &Lease,
     ) -> Result<Layer, Error> {
         let id = self.store.begin_layer()?;
-        let result = self.unpack(id, reader, options, lease).and_then(|finished| {
+        let result = self.unpack(id, reader, options).and_then(|unpacked| {
             reached(Point::LayerUnpacked);
+            // What collects blobs must not take one that has its name and no row yet.
+            let _blobs = self.store.blobs.lock();
+            let finished = unpacked.finish()?;
             self.store.finish_layer(id, &finished, lease, |_| Ok(()))
         });
         if result.is_err() {
@@ -101,8 +134,7 @@ impl Layers {
         id: LayerId,
         reader: impl Read + Send,
         options: &ApplyOptions,
-        lease: &Lease,
-    ) -> Result<Finished, Error> {
+    ) -> Result<Unpacked, Error> {
         let path = self.store.path(format!("layers/{id}/fs"));
         fs::create_dir_all(&path).map_err(Error::io("make", &path))?;
         let root = fs::File::open(&path).map_err(Error::io("open", &path))?;
@@ -124,38 +156,26 @@ impl Layers {
                     epoch: None,
                 };
                 let written = write_layer(&source, &mut hasher)?;
-                Ok(Finished {
-                    diff_id: hasher.finish(),
-                    written,
-                    root_entry: extracted.root_entry,
-                    root_opaque: extracted.root_opaque,
-                    blob: None,
-                })
+                Ok(Unpacked { extracted, written, hasher, blob: None })
             }
             Exact::Received { expected } => {
                 let mut blob = Content { store: self.store.clone() }.writer()?;
-                let mut plain = Hasher::new();
+                let mut hasher = Hasher::new();
                 let observers = Observers {
                     incoming: |bytes: &[u8]| {
                         blob.write_all(bytes).map_err(|source| {
                             io::Error::other(ArchiveError::Write { path: "(the blob)".into(), source })
                         })
                     },
-                    plain: Some(|bytes: &[u8]| plain.update(bytes)),
+                    plain: Some(|bytes: &[u8]| hasher.update(bytes)),
                 };
                 let extracted = archive::extract_observed(reader, root.as_fd(), &extract, observers)?;
-                let diff_id = plain.finish();
-                if let Some(expected) = expected.filter(|expected| *expected != diff_id) {
-                    return Err(Error::DigestMismatch { expected, actual: diff_id });
-                }
-                let blob = blob.commit(None, lease)?;
                 let written = Written {
                     entries: extracted.entries,
                     size_bytes: extracted.size_bytes,
                     newest: extracted.newest,
                 };
-                let (root_entry, root_opaque) = (extracted.root_entry, extracted.root_opaque);
-                Ok(Finished { diff_id, written, root_entry, root_opaque, blob: Some(blob) })
+                Ok(Unpacked { extracted, written, hasher, blob: Some((blob, expected)) })
             }
         }
     }
@@ -173,16 +193,55 @@ impl Layers {
     /// # Errors
     /// What the database said.
     pub fn find_by_diff_id(&self, diff_id: &Digest, lease: &Lease) -> Result<Option<Layer>, Error> {
+        self.find("diff_id", diff_id, lease)
+    }
+
+    /// A layer whose stream as received was this blob, held by the lease from now on; `None` if there is none.
+    ///
+    /// # Errors
+    /// What the database said.
+    pub fn find_by_blob(&self, blob: &Digest, lease: &Lease) -> Result<Option<Layer>, Error> {
+        self.find("blob", blob, lease)
+    }
+
+    fn find(&self, column: &'static str, digest: &Digest, lease: &Lease) -> Result<Option<Layer>, Error> {
         self.store.database.write_relaxed(|transaction| {
-            let sql = "SELECT id, diff_id, size, entries, newest FROM layer
-                WHERE diff_id = ?1 AND state = 1 ORDER BY id LIMIT 1";
-            let mut statement = transaction.prepare_cached(sql)?;
-            let layer = statement.query_row([diff_id.as_bytes()], from_row).optional()?;
+            let sql = format!(
+                "SELECT id, diff_id, size, entries, newest FROM layer
+                WHERE {column} = ?1 AND state = 1 ORDER BY id LIMIT 1"
+            );
+            let mut statement = transaction.prepare_cached(&sql)?;
+            let layer = statement.query_row([digest.as_bytes()], from_row).optional()?;
             if let Some(layer) = &layer {
                 lease.hold_layer_in(transaction, layer.id)?;
             }
             Ok(layer)
         })
+    }
+
+    /// The bytes of the layer's plain tar.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchLayer`], and what writing it says where nobody has counted yet.
+    pub fn tar_size_bytes(&self, id: LayerId) -> Result<u64, Error> {
+        let known = self.store.database.read(|transaction| {
+            let sql = "SELECT tar_size FROM layer WHERE id = ?1 AND state = 1";
+            let mut statement = transaction.prepare_cached(sql)?;
+            let row = statement.query_row([id.0.cast_signed()], |row| row.get::<_, Option<i64>>(0));
+            row.optional()?.ok_or(Error::NoSuchLayer(id))
+        })?;
+        if let Some(known) = known {
+            return Ok(known.cast_unsigned());
+        }
+        let mut hasher = Hasher::new();
+        self.write_tar(id, &mut hasher)?;
+        let size_bytes = hasher.size_bytes();
+        self.store.database.write_relaxed::<_, Error>(|transaction| {
+            let sql = "UPDATE layer SET tar_size = ?2 WHERE id = ?1";
+            transaction.prepare_cached(sql)?.execute([id.0.cast_signed(), size_bytes.cast_signed()])?;
+            Ok(())
+        })?;
+        Ok(size_bytes)
     }
 
     /// Writes the layer's plain tar: exactly the bytes whose digest is its DiffID.
@@ -263,8 +322,11 @@ impl Inner {
     ) -> Result<Layer, Error> {
         let Written { entries, size_bytes, newest } = finished.written;
         self.database.write_relaxed(|transaction| {
+            if let Some(blob) = &finished.blob {
+                content::record(transaction, &blob.digest, blob.size_bytes)?;
+            }
             let sql = "UPDATE layer SET state = 1, diff_id = ?2, size = ?3, entries = ?4, newest = ?5,
-                root_entry = ?6, root_opaque = ?7, blob = ?8 WHERE id = ?1";
+                root_entry = ?6, root_opaque = ?7, blob = ?8, tar_size = ?9 WHERE id = ?1";
             transaction.prepare_cached(sql)?.execute((
                 id.0.cast_signed(),
                 finished.diff_id.as_bytes(),
@@ -273,7 +335,8 @@ impl Inner {
                 newest.nanos(),
                 finished.root_entry,
                 finished.root_opaque,
-                finished.blob.as_ref().map(Digest::as_bytes),
+                finished.blob.as_ref().map(|blob| blob.digest.as_bytes()),
+                finished.tar_size_bytes.cast_signed(),
             ))?;
             lease.hold_layer_in(transaction, id)?;
             also(transaction)

@@ -7,7 +7,7 @@ use gantry_state::{Migration, Schema, Synchronous};
 
 /// What the store knows.
 pub(crate) const SCHEMA: Schema = Schema {
-    migrations: &[Migration { sql: FIRST, reader: 1 }],
+    migrations: &[Migration { sql: FIRST, reader: 1 }, Migration { sql: TAR_SIZES, reader: 1 }],
     // Blobs and images must not be lost; trees use `write_relaxed`.
     synchronous: Synchronous::Full,
 };
@@ -75,3 +75,7 @@ CREATE INDEX lease_blob_by_blob ON lease_blob (blob);
 -- Trees on their way out: from `source` (relative to the data root) to trash/<id> to nothing.
 CREATE TABLE trash (id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL);
 ";
+
+/// The bytes of each layer's plain tar, so that an archive of images can be written without measuring first;
+/// null where they were never counted.
+const TAR_SIZES: &str = "ALTER TABLE layer ADD COLUMN tar_size INTEGER;";

@@ -229,8 +229,13 @@ fn recover(inner: &Inner) -> Result<(), Error> {
         for layer in doomed {
             buried.extend(forget_layer(transaction, LayerId(layer.cast_unsigned()))?);
         }
-        // What only these leases held: nobody is there any more who would finish it.
-        let garbage = if ended > 0 { gc::forget_garbage(transaction)? } else { gc::Garbage::default() };
+        // What only these leases held: nobody is there any more who would finish it. And blobs that came to the
+        // disk with layers that may not have: their rows say more than is known.
+        let garbage = if ended > 0 || !buried.is_empty() {
+            gc::forget_garbage(transaction)?
+        } else {
+            gc::Garbage::default()
+        };
         Ok((buried, garbage))
     })?;
     inner.discard(&buried);

@@ -1,6 +1,7 @@
 //! The routes, a file per resource. Each reads a request, calls one operation, and hands the result to
 //! [`crate::wire`]; an endpoint that is not here answers 501.
 
+mod archives;
 mod attach;
 mod build;
 mod containers;
@@ -83,6 +84,7 @@ pub(crate) fn router(app: &Arc<App>) -> Result<Router, RouterError> {
     logs::add(&mut table)?;
     stats::add(&mut table)?;
     exec::add(&mut table)?;
+    archives::add(&mut table)?;
     images::add(&mut table)?;
     build::add(&mut table)?;
     networks::add(&mut table)?;

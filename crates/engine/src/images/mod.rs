@@ -3,6 +3,7 @@
 //! What an image is, the store knows; this facade adds what needs more: whether a container uses
 //! it, Docker's texts, and events. Methods may read a database and are async for that reason alone.
 
+mod archive;
 mod filter;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use gantry_store::image::{self, ImageError, InUse};
 use crate::containers::index::Index;
 use crate::events::Events;
 
+pub use archive::{Export, Loading};
 pub(crate) use filter::moment;
 
 /// All images. Cheap to clone.
@@ -356,6 +358,7 @@ impl From<ImageError> for Error {
         match (&error, error.kind()) {
             (ImageError::NoSuchImage(name), _) => Self::NoSuchImage(name.clone()),
             (_, ErrorKind::Conflict) => Self::Conflict(text),
+            (ImageError::Save(_), ErrorKind::NotFound) => Self::NotFound(text),
             (ImageError::InvalidReference(_), _) => Self::Invalid(text),
             (_, ErrorKind::InvalidArgument) => Self::Store { text, kind: StoreKind::Input },
             _ => Self::Store { text, kind: StoreKind::Host },
@@ -379,6 +382,9 @@ pub enum Error {
     /// Nothing has this name or id.
     #[error("No such image: {0}")]
     NoSuchImage(String),
+    /// The same in words of the operation's own.
+    #[error("{0}")]
+    NotFound(String),
     /// It is in use.
     #[error("{0}")]
     Conflict(String),
@@ -409,7 +415,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchImage(_) => ErrorKind::NotFound,
+            Self::NoSuchImage(_) | Self::NotFound(_) => ErrorKind::NotFound,
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Invalid(_) | Self::Store { kind: StoreKind::Input, .. } => ErrorKind::InvalidArgument,
             Self::Store { kind: StoreKind::Host, .. } => ErrorKind::Internal,

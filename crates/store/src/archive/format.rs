@@ -462,6 +462,26 @@ fn extended(path: &[u8], meta: &Meta<'_>) -> Vec<u8> {
     bytes
 }
 
+/// The header of a member of an archive that is no layer: a regular file, or a directory where `path` ends
+/// with a slash. Owner 0, modes 0644 and 0755, after an extended header where the size needs one.
+pub(crate) fn member_header(path: &str, size: u64, mtime_secs: i64) -> Vec<u8> {
+    let (kind, mode) = if path.ends_with('/') { (b'5', 0o755) } else { (b'0', 0o644) };
+    let meta =
+        Meta { kind, mode, uid: 0, gid: 0, mtime_secs, size, link: b"", device: (0, 0), xattrs: vec![] };
+    let records = extended(path.as_bytes(), &meta);
+    let mut bytes = Vec::with_capacity(BLOCK);
+    if !records.is_empty() {
+        let size = records.len() as u64;
+        let extended = Ustar { path: b"././@PaxHeader", kind: b'x', size, ..Ustar::default() };
+        bytes.extend_from_slice(&ustar(&extended));
+        bytes.extend_from_slice(&records);
+        bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+    }
+    let header = Ustar { path: path.as_bytes(), kind, mode, size, mtime_secs, ..Ustar::default() };
+    bytes.extend_from_slice(&ustar(&header));
+    bytes
+}
+
 /// Whether a number fits so many octal digits.
 fn fits(number: u64, digits: u32) -> bool {
     number < 1 << (3 * digits)

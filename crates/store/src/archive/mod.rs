@@ -26,10 +26,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use gantry_model::Timestamp;
 
+pub(crate) use entry::{Entries, Entry, Kind};
 pub use error::ArchiveError;
 pub(crate) use extract::{OPAQUE_FILE, WHITEOUT, is_whiteout, make_whiteout, mtime_of, times};
 pub use format::{EMPTY_LAYER_DIFF_ID, Source, write_layer};
-pub(crate) use format::{OPAQUE, Written, is_kept_xattr};
+pub(crate) use format::{OPAQUE, Written, is_kept_xattr, member_header};
+pub(crate) use stream::Pump;
 
 /// What is too much for one archive. The defaults are the limits that the documentation states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,6 +230,37 @@ where
             })
         });
         extract::run(plain, root, options, incoming)
+    })
+}
+
+/// Reads an archive whose entries are no tree of files but have meanings of their own: plain, gzip or zstd.
+/// What `read` leaves is not read.
+///
+/// # Errors
+/// Those of `read`, and of the stream before its first entry.
+pub(crate) fn read_entries<T, E: From<ArchiveError>>(
+    input: impl Read + Send,
+    limits: Limits,
+    read: impl FnOnce(&mut Entries<Pump>) -> Result<T, E>,
+) -> Result<T, E> {
+    let incoming = &AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let mut raw = stream::Pump::start(scope, move || {
+            let observe = move |bytes: &[u8]| {
+                incoming.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                Ok(())
+            };
+            Ok(stream::Tee { inner: input, observe })
+        });
+        let compression = stream::magic(raw.fill_buf().map_err(ArchiveError::from_read)?);
+        if compression == Compression::None {
+            return read(&mut Entries::new(raw, limits));
+        }
+        let plain = stream::Pump::start(scope, move || {
+            let inner = stream::decompress(raw, compression)?;
+            Ok(stream::RatioGuard { inner, incoming, plain: 0, limits })
+        });
+        read(&mut Entries::new(plain, limits))
     })
 }
 

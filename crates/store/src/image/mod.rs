@@ -5,8 +5,10 @@
 
 mod history;
 mod import;
+mod load;
 mod remove;
 mod resolve;
+mod save;
 
 use std::io::Read;
 use std::sync::Arc;
@@ -20,7 +22,9 @@ use gantry_state::rusqlite::{OptionalExtension, Transaction};
 use crate::content::{self, Content, digest_of};
 use crate::store::Inner;
 use crate::{Error, Lease, layer};
+pub use load::{LoadError, LoadEvent, LoadOptions, Loaded};
 pub(crate) use resolve::Cache;
+pub use save::{SaveError, SaveOptions, Saved};
 
 /// The largest configuration that is read, in bytes.
 const CONFIG_LIMIT_BYTES: u64 = 8 << 20;
@@ -160,6 +164,12 @@ pub enum ImageError {
     /// The configuration is not one, or does not fit the layers.
     #[error("invalid image configuration: {0}")]
     InvalidConfig(String),
+    /// An archive was not loaded.
+    #[error(transparent)]
+    Load(LoadError),
+    /// An image cannot be saved as asked.
+    #[error(transparent)]
+    Save(#[from] SaveError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] Error),
@@ -173,6 +183,8 @@ impl ImageError {
             Self::NoSuchImage(_) => ErrorKind::NotFound,
             Self::InvalidReference(_) | Self::InvalidConfig(_) => ErrorKind::InvalidArgument,
             Self::ReferenceInUse { .. } | Self::Conflict { .. } => ErrorKind::Conflict,
+            Self::Load(error) => error.kind(),
+            Self::Save(error) => error.kind(),
             Self::Store(error) => error.kind(),
         }
     }
@@ -265,7 +277,7 @@ impl Images {
             )));
         }
         if !self.name_existing(&id, references)? {
-            self.record(&id, image, &config, references)?;
+            self.record(&[Recorded { id, image: image.clone(), config: &config, references }])?;
         }
         self.store.images.clear();
         self.get(&id)
@@ -299,20 +311,15 @@ impl Images {
         if named { self.store.database.write_relaxed(tag) } else { self.store.database.write(tag) }
     }
 
-    fn record(
-        &self,
-        id: &Digest,
-        image: &NewImage<'_>,
-        config: &ImageConfig,
-        references: &[Reference],
-    ) -> Result<(), ImageError> {
+    /// Records images and their names in one transaction, after everything that they are made of is on the disk.
+    fn record(&self, images: &[Recorded<'_>]) -> Result<(), ImageError> {
         use std::io::Write as _;
         let store = &self.store;
         let unsynced = store.database.read::<_, Error>(|transaction| {
             let mut query =
                 transaction.prepare_cached("SELECT size FROM layer WHERE id = ?1 AND boot IS NOT NULL")?;
             let mut total = 0;
-            for layer in image.layers {
+            for layer in images.iter().flat_map(|one| one.image.layers) {
                 let size = query.query_row([layer.0.cast_signed()], |row| row.get::<_, i64>(0)).optional()?;
                 total += size.unwrap_or(0).cast_unsigned();
             }
@@ -321,37 +328,45 @@ impl Images {
         if unsynced > SYNC_AHEAD_BYTES {
             store.promote()?;
         }
-        let mut writer = Content { store: store.clone() }.writer()?;
-        writer.write_all(image.config_bytes).map_err(Error::Output)?;
+        let mut writers = Vec::with_capacity(images.len());
+        for one in images {
+            let mut writer = Content { store: store.clone() }.writer()?;
+            writer.write_all(one.image.config_bytes).map_err(Error::Output)?;
+            writers.push(writer);
+        }
         let _blobs = store.blobs.lock();
-        let placed = writer.place(Some(*id))?;
-        // Once for the layers' trees, the configuration's bytes and its name.
+        let placed = writers.into_iter().zip(images).map(|(writer, one)| writer.place(Some(one.id)));
+        let placed = placed.collect::<Result<Vec<_>, _>>()?;
+        // Once for the layers' trees, the configurations' bytes and their names.
         rustix::fs::syncfs(&store.directory).map_err(Error::io("sync", &store.root))?;
         reached(Point::ImageSynced);
         store.database.write(|transaction| {
-            for (layer, diff_id) in image.layers.iter().zip(&config.rootfs.diff_ids) {
-                let have = layer::get(transaction, *layer)?;
-                if have.diff_id != *diff_id {
-                    let (layer, have) = (have.id, have.diff_id);
-                    let text = format!("it lists {diff_id}, but the layer {layer} is {have}");
-                    return Err(ImageError::InvalidConfig(text));
-                }
+            for (one, placed) in images.iter().zip(&placed) {
+                record_one(transaction, one, placed.size_bytes)?;
             }
-            content::record(transaction, id, placed.size_bytes)?;
-            let created = created(config).unwrap_or_default();
-            transaction.prepare_cached("INSERT OR IGNORE INTO image VALUES (?1, ?2, ?3)")?.execute((
-                id.as_bytes(),
-                image.parent.as_ref().map(Digest::as_bytes),
-                created.nanos(),
-            ))?;
-            let mut insert =
-                transaction.prepare_cached("INSERT OR IGNORE INTO image_layer VALUES (?1, ?2, ?3)")?;
-            let mut durable = transaction.prepare_cached("UPDATE layer SET boot = NULL WHERE id = ?1")?;
-            for (position, layer) in (0_i64..).zip(image.layers) {
-                insert.execute((id.as_bytes(), position, layer.0.cast_signed()))?;
-                durable.execute([layer.0.cast_signed()])?;
-            }
-            references.iter().try_for_each(|reference| set_reference(transaction, reference, id))
+            Ok(())
+        })
+    }
+
+    /// What a name means now; `None` if nothing.
+    fn named(&self, reference: &Reference) -> Result<Option<Digest>, ImageError> {
+        self.store.database.read(|transaction| {
+            let sql = "SELECT image FROM reference WHERE name = ?1";
+            let mut query = transaction.prepare_cached(sql)?;
+            let image = query.query_row([full_name(reference)], |row| row.get(0)).optional()?;
+            Ok(image.map(Digest::from_sha256))
+        })
+    }
+
+    /// The names with tags of a repository, sorted.
+    fn tags_of(&self, repository: &Reference) -> Result<Vec<Reference>, ImageError> {
+        let name = format!("{}/{}", repository.domain(), repository.path());
+        self.store.database.read(|transaction| {
+            // The colon's successor ends the names that begin so.
+            let sql = "SELECT name FROM reference WHERE name > ?1 || ':' AND name < ?1 || ';' ORDER BY name";
+            let mut query = transaction.prepare_cached(sql)?;
+            let rows = query.query_map([&name], |row| row.get::<_, String>(0))?;
+            rows.map(|row| Ok(Reference::parse_normalized(&row?)?)).collect()
         })
     }
 
@@ -432,6 +447,27 @@ impl Images {
         history::history(self, text)
     }
 
+    /// `docker load`: images out of an archive, all of them or none.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the archive is refused; nothing of it stays.
+    pub fn load(
+        &self,
+        archive: impl Read + Send,
+        options: &LoadOptions,
+        events: &mut (dyn FnMut(LoadEvent<'_>) + Send),
+    ) -> Result<Vec<Loaded>, ImageError> {
+        load::load(self, archive, options, events)
+    }
+
+    /// `docker save`: what is to be written for these names, held until it is dropped.
+    ///
+    /// # Errors
+    /// [`ImageError::NoSuchImage`], [`ImageError::Save`].
+    pub fn save(&self, names: &[String], options: &SaveOptions) -> Result<Saved, ImageError> {
+        save::plan(self, names, options)
+    }
+
     /// `docker import`: makes an image of one layer from a tar, plain or compressed.
     ///
     /// # Errors
@@ -443,6 +479,44 @@ impl Images {
     ) -> Result<Arc<Image>, ImageError> {
         import::import(self, archive, options)
     }
+}
+
+/// An image as it is recorded.
+struct Recorded<'a> {
+    id: Digest,
+    image: NewImage<'a>,
+    config: &'a ImageConfig,
+    references: &'a [Reference],
+}
+
+fn record_one(
+    transaction: &Transaction<'_>,
+    one: &Recorded<'_>,
+    config_size_bytes: u64,
+) -> Result<(), ImageError> {
+    let Recorded { id, image, config, references } = one;
+    for (layer, diff_id) in image.layers.iter().zip(&config.rootfs.diff_ids) {
+        let have = layer::get(transaction, *layer)?;
+        if have.diff_id != *diff_id {
+            let (layer, have) = (have.id, have.diff_id);
+            let text = format!("it lists {diff_id}, but the layer {layer} is {have}");
+            return Err(ImageError::InvalidConfig(text));
+        }
+    }
+    content::record(transaction, id, config_size_bytes)?;
+    let created = created(config).unwrap_or_default();
+    transaction.prepare_cached("INSERT OR IGNORE INTO image VALUES (?1, ?2, ?3)")?.execute((
+        id.as_bytes(),
+        image.parent.as_ref().map(Digest::as_bytes),
+        created.nanos(),
+    ))?;
+    let mut insert = transaction.prepare_cached("INSERT OR IGNORE INTO image_layer VALUES (?1, ?2, ?3)")?;
+    let mut durable = transaction.prepare_cached("UPDATE layer SET boot = NULL WHERE id = ?1")?;
+    for (position, layer) in (0_i64..).zip(image.layers) {
+        insert.execute((id.as_bytes(), position, layer.0.cast_signed()))?;
+        durable.execute([layer.0.cast_signed()])?;
+    }
+    references.iter().try_for_each(|reference| set_reference(transaction, reference, id))
 }
 
 /// A name as it is recorded: whole, with `latest` where it has neither tag nor digest, and without the

@@ -221,6 +221,7 @@ impl Snapshots {
         };
         let written = write_layer(&source, &mut hasher)?;
         let finished = Finished {
+            tar_size_bytes: hasher.size_bytes(),
             diff_id: hasher.finish(),
             written,
             root_entry: difference.root_changed,

@@ -3,6 +3,7 @@
 mod archives;
 mod format;
 mod images;
+mod loading;
 mod tarball;
 
 use std::path::PathBuf;

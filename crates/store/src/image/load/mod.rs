@@ -1,0 +1,345 @@
+//! `docker load`: images out of an archive, in one pass over it.
+//!
+//! What may come: what `docker save` writes, the old form (a directory for each layer, `manifest.json`) and the
+//! one since Docker 25 (an OCI layout with `manifest.json` beside it), and OCI layouts without it; as a whole
+//! plain, gzip or zstd, and so is each layer.
+//!
+//! ```text
+//! stream ── intake ──┬─ layers: unpacked as they come, each held by the load's lease
+//!                    └─ small files: kept in memory, up to a limit
+//! at its end ── listing: which images, of which files ── all of them checked ── recorded together
+//! ```
+//!
+//! The archive says what it has only at its end, so whatever looks like a layer is unpacked; what turns out
+//! to be none is collected afterwards. Nothing is recorded before the stream was read to its end and every image
+//! in it was found sound: an archive is loaded as a whole, or leaves nothing.
+
+mod intake;
+mod listing;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+
+use gantry_model::image::ImageConfig;
+use gantry_model::{Digest, ErrorKind, LayerId, Platform, Reference};
+
+use self::intake::Intake;
+use self::listing::Listed;
+pub(in crate::image) use self::listing::is_for;
+use super::{ImageError, Images, NewImage, Recorded};
+use crate::archive::ArchiveError;
+use crate::content::digest_of;
+use crate::{Error, Leases, gc};
+
+/// How many layers an image can have: Docker's number.
+const DEPTH: usize = 125;
+
+/// What is taken out of an archive.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Only images of this platform; `None` takes all that `manifest.json` lists, and of an OCI index the host's
+    /// or, if it is not there, the first that is.
+    pub platform: Option<Platform>,
+}
+
+/// What happens while an archive is loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoadEvent<'a> {
+    /// Bytes of a layer that was not here were read.
+    Layer {
+        /// Its DiffID.
+        diff_id: &'a Digest,
+        /// Bytes of its file in the archive so far.
+        read_bytes: u64,
+        /// Bytes of its file in the archive.
+        total_bytes: u64,
+    },
+    /// An image was found sound, and its names are given to it.
+    Loaded(&'a Loaded),
+}
+
+/// An image that was loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its id.
+    pub id: Digest,
+    /// Names it got, each with the image that had the name before if that is another.
+    pub names: Vec<(Reference, Option<Digest>)>,
+}
+
+/// Says why an archive was not loaded. `Display` gives Docker's texts. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The stream ended too soon.
+    #[error("unexpected EOF")]
+    Truncated,
+    /// The stream is no archive.
+    #[error("archive/tar: invalid tar header")]
+    NoArchive,
+    /// The archive itself is refused.
+    #[error(transparent)]
+    Archive(ArchiveError),
+    /// It has neither a `manifest.json` nor an index.
+    #[error("the archive has no images: neither manifest.json nor index.json is in it")]
+    NoImages,
+    /// Something that is referred to is not there.
+    #[error("open {0}: no such file or directory")]
+    Missing(String),
+    /// Links lead in a circle, or out of the archive.
+    #[error("{0}: the archive's links lead nowhere in it")]
+    BadPath(String),
+    /// A file that must be read whole is too large for that.
+    #[error("{path} has {size_bytes} bytes, more than the {limit_bytes} that are read of it")]
+    TooLarge {
+        /// Where it is in the archive.
+        path: String,
+        /// Its size.
+        size_bytes: u64,
+        /// What is read.
+        limit_bytes: u64,
+    },
+    /// A description cannot be read.
+    #[error("{path} cannot be read: {reason}")]
+    Malformed {
+        /// Where it is in the archive.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// A description is of another kind than is read here.
+    #[error("{path}: {media_type:?} is not a kind that is loaded")]
+    MediaType {
+        /// Where it is in the archive.
+        path: String,
+        /// What it says that it is.
+        media_type: String,
+    },
+    /// The bytes are not those that were announced.
+    #[error("{path} is {actual}, not {expected} as announced")]
+    Digest {
+        /// Where it is in the archive.
+        path: String,
+        /// What was announced.
+        expected: Digest,
+        /// What it is.
+        actual: Digest,
+    },
+    /// Manifest and configuration do not agree.
+    #[error("invalid manifest, layers length mismatch: expected {listed}, got {configured}")]
+    LayerCount {
+        /// The manifest's layers.
+        listed: usize,
+        /// The configuration's.
+        configured: usize,
+    },
+    /// A layer is not what the configuration says.
+    #[error("invalid diffID for layer {index}: expected \"{expected}\", got \"{actual}\"")]
+    DiffId {
+        /// Counted from 0, the lowest.
+        index: usize,
+        /// The configuration's.
+        expected: Digest,
+        /// The layer's.
+        actual: Digest,
+    },
+    /// An image has too many layers.
+    #[error("max depth exceeded")]
+    Depth,
+    /// The archive has too many layers.
+    #[error("the archive has more than {0} layers")]
+    TooManyLayers(usize),
+    /// A name without a tag.
+    #[error("invalid tag {0:?}")]
+    NoTag(String),
+    /// An image for another operating system.
+    #[error("cannot load {0} image on linux")]
+    OperatingSystem(String),
+}
+
+impl LoadError {
+    /// The sort of failure.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Archive(error) => error.kind(),
+            _ => ErrorKind::InvalidArgument,
+        }
+    }
+
+    /// What is wrong with the outer archive, in Docker's words where it has some.
+    fn of_stream(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::Damaged { reason, .. } if reason.starts_with("it ends within") => Self::Truncated,
+            ArchiveError::Damaged { reason, .. } if reason.starts_with("it is not a tar") => Self::NoArchive,
+            ArchiveError::Compressed(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Self::Truncated
+            }
+            error => Self::Archive(error),
+        }
+    }
+}
+
+/// An image that was checked.
+struct Sound {
+    id: Digest,
+    config_bytes: Vec<u8>,
+    config: ImageConfig,
+    layers: Vec<LayerId>,
+    names: Vec<Reference>,
+    parent: Option<Digest>,
+}
+
+pub(super) fn load(
+    images: &Images,
+    archive: impl Read + Send,
+    options: &LoadOptions,
+    events: &mut (dyn FnMut(LoadEvent<'_>) + Send),
+) -> Result<Vec<Loaded>, ImageError> {
+    let lease = Leases { store: images.store.clone() }.temporary("load")?;
+    let loaded = load_held(images, archive, options, &lease, events);
+    drop(lease);
+    // What was unpacked and is no image's, now or after an error.
+    gc::collect_some(&images.store)?;
+    // Whoever waits for the error may look at the disk next.
+    loaded.inspect_err(|_| drop(images.store.empty_trash()))
+}
+
+fn load_held(
+    images: &Images,
+    archive: impl Read + Send,
+    options: &LoadOptions,
+    lease: &crate::Lease,
+    events: &mut (dyn FnMut(LoadEvent<'_>) + Send),
+) -> Result<Vec<Loaded>, ImageError> {
+    let mut intake = Intake::new(&images.store, lease, events);
+    crate::archive::read_entries(archive, crate::archive::Limits::default(), |entries| intake.read(entries))
+        .map_err(|error| match error {
+            ImageError::Load(LoadError::Archive(error)) => LoadError::of_stream(error).into(),
+            error => error,
+        })?;
+    let mut sound = Vec::new();
+    for listed in listing::read(&intake, options)? {
+        sound.extend(check(&mut intake, listed, options)?);
+    }
+    let parents = parents(images, &sound);
+    for (image, parent) in sound.iter_mut().zip(parents) {
+        image.parent = parent;
+    }
+    record(images, &sound, events)
+}
+
+/// Whether an image is what its archive says; `None` for one of another platform than is asked for.
+fn check(
+    intake: &mut Intake<'_>,
+    listed: Listed,
+    options: &LoadOptions,
+) -> Result<Option<Sound>, ImageError> {
+    let config_bytes = intake.file(&listed.config)?.to_vec();
+    let malformed = |reason: String| LoadError::Malformed { path: listed.config.clone(), reason };
+    let config: ImageConfig =
+        serde_json::from_slice(&config_bytes).map_err(|error| malformed(error.to_string()))?;
+    if !config.os.is_empty() && config.os != "linux" {
+        return Err(LoadError::OperatingSystem(config.os).into());
+    }
+    if let Some(wanted) = &options.platform
+        && !is_for(&config, wanted)
+    {
+        return Ok(None);
+    }
+    let diff_ids = &config.rootfs.diff_ids;
+    if diff_ids.len() != listed.layers.len() {
+        let (listed, configured) = (listed.layers.len(), diff_ids.len());
+        return Err(LoadError::LayerCount { listed, configured }.into());
+    }
+    if diff_ids.len() > DEPTH {
+        return Err(LoadError::Depth.into());
+    }
+    let mut layers = Vec::with_capacity(diff_ids.len());
+    for (index, (path, expected)) in listed.layers.iter().zip(diff_ids).enumerate() {
+        let (layer, actual) = match intake.known(expected)? {
+            Some(layer) => (layer, *expected),
+            None => intake.layer(path)?,
+        };
+        if actual != *expected {
+            return Err(LoadError::DiffId { index, expected: *expected, actual }.into());
+        }
+        layers.push(layer);
+    }
+    let id = digest_of(&config_bytes);
+    Ok(Some(Sound { id, config_bytes, config, layers, names: listed.names, parent: listed.parent }))
+}
+
+/// The parents that are here and whose layers are indeed below; others are forgotten, as Docker does.
+fn parents(images: &Images, sound: &[Sound]) -> Vec<Option<Digest>> {
+    let loaded: BTreeMap<Digest, &[Digest]> =
+        sound.iter().map(|image| (image.id, &image.config.rootfs.diff_ids[..])).collect();
+    let parent = |image: &Sound| {
+        let parent = image.parent.filter(|parent| *parent != image.id)?;
+        let below = match loaded.get(&parent) {
+            Some(diff_ids) => diff_ids.to_vec(),
+            None => images.get(&parent).ok()?.config.rootfs.diff_ids.clone(),
+        };
+        image.config.rootfs.diff_ids.starts_with(&below).then_some(parent)
+    };
+    sound.iter().map(parent).collect()
+}
+
+/// Records all of them in one transaction, and tells.
+fn record(
+    images: &Images,
+    sound: &[Sound],
+    events: &mut (dyn FnMut(LoadEvent<'_>) + Send),
+) -> Result<Vec<Loaded>, ImageError> {
+    let mut loaded: Vec<Loaded> = Vec::with_capacity(sound.len());
+    let mut given: BTreeMap<String, Digest> = BTreeMap::new();
+    for image in sound {
+        let mut names = Vec::with_capacity(image.names.len());
+        for name in &image.names {
+            let text = name.to_string();
+            let had = match given.get(&text) {
+                Some(had) => Some(*had),
+                None => images.named(name)?,
+            };
+            names.push((name.clone(), had.filter(|had| *had != image.id)));
+            given.insert(text, image.id);
+        }
+        loaded.push(Loaded { id: image.id, names });
+    }
+    let mut seen = BTreeSet::new();
+    let recorded: Vec<Recorded<'_>> = sound
+        .iter()
+        .map(|image| Recorded {
+            id: image.id,
+            image: NewImage {
+                config_bytes: &image.config_bytes,
+                layers: &image.layers,
+                // A second mention of the same image changes nothing.
+                parent: image.parent.filter(|_| seen.insert(image.id)),
+            },
+            config: &image.config,
+            references: &image.names,
+        })
+        .collect();
+    if !recorded.is_empty() {
+        images.record(&recorded)?;
+        images.store.images.clear();
+    }
+    loaded.iter().for_each(|image| events(LoadEvent::Loaded(image)));
+    Ok(loaded)
+}
+
+impl From<LoadError> for ImageError {
+    fn from(error: LoadError) -> Self {
+        Self::Load(error)
+    }
+}
+
+/// For [`crate::archive::read_entries`], whose errors are the outer archive's.
+impl From<ArchiveError> for ImageError {
+    fn from(error: ArchiveError) -> Self {
+        match &error {
+            ArchiveError::Write { .. } => Self::Store(Error::Archive(error)),
+            _ => Self::Load(LoadError::Archive(error)),
+        }
+    }
+}
