@@ -3,11 +3,17 @@
 //! `mmdebstrap` resolves, verifies (the distribution's keyring, no exceptions) and unpacks the
 //! packages and writes a tar with every time clamped to `SOURCE_DATE_EPOCH`. What differs from one
 //! run to the next is removed inside it, before the tar is made ([`NOT_DETERMINISTIC`]), so the same
-//! packages give the same image id.
+//! packages give the same image id. Every file, and so the image, has the time of the newest file that
+//! came in a package ([`NEWEST`], [`retimed`]), or the caller's `SOURCE_DATE_EPOCH`.
+
+mod retimed;
 
 use std::io::{self, BufRead as _, BufReader};
 use std::process::{Command as Process, Stdio};
+use std::sync::mpsc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use self::retimed::Retimed;
 use crate::api::Request;
 use crate::commands::{Args, Command};
 use crate::context::Context;
@@ -48,6 +54,15 @@ find . -xdev -name __pycache__ -type d -prune -exec rm -rf {} +
 if [ -e etc/machine-id ]; then : > etc/machine-id; fi
 "#;
 
+/// Says on standard error when the newest file of all packages was made, in seconds since 1970, after
+/// [`NEWEST_SAID`]. `BEGUN` is to be replaced by when the run began: what is newer was made by it. Below
+/// `usr` nothing comes from the host.
+const NEWEST: &str = r#"
+echo "gantry-newest $(find usr -xdev -type f ! -newermt @BEGUN -printf '%Ts\n' | sort -n | tail -n 1)" >&2
+"#;
+
+const NEWEST_SAID: &str = "gantry-newest ";
+
 fn bootstrap(context: &Context, flags: &Parsed) -> Outcome {
     let reference = flags.args[0].as_str();
     let (name, tag) = reference.rsplit_once(':').unwrap_or((reference, ""));
@@ -87,11 +102,17 @@ fn bootstrap(context: &Context, flags: &Parsed) -> Outcome {
     let mut child = mmdebstrap(flags, suite, &mirror).spawn()?;
     let errors = child.stderr.take().ok_or_else(|| Failure::plain("mmdebstrap has no standard error"))?;
     let bar = progress::bytes_bar(&format!("Making {reference}"), None);
+    let (tell, newest) = mpsc::channel();
     let watcher = {
         let bar = bar.clone();
         std::thread::spawn(move || {
             let mut last = Vec::new();
             for line in BufReader::new(errors).lines().map_while(Result::ok) {
+                if let Some(time) = line.strip_prefix(NEWEST_SAID) {
+                    // Nobody waits for it where the caller gave a time.
+                    let _ = tell.send(time.parse::<u64>());
+                    continue;
+                }
                 bar.set_message(line.chars().take(60).collect::<String>());
                 last.push(line);
                 if last.len() > 30 {
@@ -102,7 +123,13 @@ fn bootstrap(context: &Context, flags: &Parsed) -> Outcome {
         })
     };
     let tar = child.stdout.take().ok_or_else(|| Failure::plain("mmdebstrap has no standard output"))?;
-    let mut from = Counted { inner: tar, bar: bar.clone() };
+    let tar = Counted { inner: tar, bar: bar.clone() };
+    let mut from: Box<dyn io::Read + Send> = if given_epoch() {
+        Box::new(tar)
+    } else {
+        let silent = || io::Error::other("mmdebstrap made no package's file");
+        Box::new(Retimed::new(tar, move || newest.recv().map_err(|_| silent())?.map_err(|_| silent())))
+    };
     let request = Request::post("/images/create")
         .query("fromSrc", "-")
         .query("repo", if tag.is_empty() { format!("{name}:{suite}") } else { reference.to_owned() })
@@ -139,7 +166,8 @@ fn mmdebstrap(flags: &Parsed, suite: &str, mirror: &str) -> Process {
     let mut command = Process::new("mmdebstrap");
     command.arg("--mode=auto").arg("--format=tar").arg(format!("--variant={}", flags.text("variant")));
     // The man pages and translations stay: an image is a whole system unless asked otherwise.
-    command.arg(format!("--customize-hook={}", hook()));
+    let begun = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    command.arg(format!("--customize-hook={}", hook(begun)));
     if flags.given("include") {
         command.arg(format!("--include={}", flags.list("include").join(",")));
     }
@@ -147,7 +175,7 @@ fn mmdebstrap(flags: &Parsed, suite: &str, mirror: &str) -> Process {
         command.arg(format!("--keyring={keyring}"));
     }
     command.arg(suite).arg("-").arg(mirror);
-    if std::env::var_os("SOURCE_DATE_EPOCH").is_none() {
+    if !given_epoch() {
         command.env("SOURCE_DATE_EPOCH", "0");
     }
     command.env("LC_ALL", "C.UTF-8").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -155,8 +183,17 @@ fn mmdebstrap(flags: &Parsed, suite: &str, mirror: &str) -> Process {
 }
 
 /// The clean-up as the one-argument shell text that a hook of mmdebstrap is (`$1` is the root).
-fn hook() -> String {
-    NOT_DETERMINISTIC.trim_end().replace('\n', "; ")
+/// `begun` is when the run began, in seconds since 1970.
+fn hook(begun: u64) -> String {
+    // Files get the time of the last tick of the clock, which may be of the second before.
+    let begun = begun.saturating_sub(1).to_string();
+    format!("{}{}", NOT_DETERMINISTIC.trim_end(), NEWEST.trim_end().replace("BEGUN", &begun))
+        .replace('\n', "; ")
+}
+
+/// Whether the caller says which time all files shall have at most.
+fn given_epoch() -> bool {
+    std::env::var_os("SOURCE_DATE_EPOCH").is_some()
 }
 
 /// The archive of a distribution that this host's apt uses: of its package lists, or where those were
@@ -197,10 +234,11 @@ fn of_sources(text: &str, distribution: &str) -> Option<String> {
 mod tests {
     #[test]
     fn the_clean_up_is_one_line_of_shell() {
-        let hook = super::hook();
+        let hook = super::hook(1_700_000_000);
         // mmdebstrap keeps its apt's configuration there; see above.
         assert!(!hook.contains(" tmp/") && !hook.contains("lists"), "{hook}");
         assert!(!hook.contains('\n') && hook.starts_with("set -e; cd \"$1\"; rm -rf "), "{hook}");
+        assert!(hook.contains("! -newermt @1699999999 ") && !hook.contains("BEGUN"), "{hook}");
     }
 
     #[test]

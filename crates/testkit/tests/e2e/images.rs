@@ -109,6 +109,19 @@ fn bootstrap_and_build_on_it() {
         first,
         "the same packages give the same image"
     );
+    // The newest package's time: neither 1970, nor the clock.
+    let created = bench.cli.ok(&["inspect", "--format", "{{.Created}}", "debian:bookworm"]);
+    let file = bench.cli.ok(&[
+        "run",
+        "--rm",
+        "debian:bookworm",
+        "date",
+        "-u",
+        "-r",
+        "/etc/passwd",
+        "+%Y-%m-%dT%H:%M:%SZ",
+    ]);
+    assert!(created > "2023".to_owned() && created == file, "{created} {file}");
     let Some(docker) = gantry_testkit::Cli::find(Client::Docker, &bench.daemon.host()) else {
         return skip("no stock docker CLI in PATH");
     };
