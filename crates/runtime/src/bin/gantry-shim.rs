@@ -1,6 +1,6 @@
 //! `gantry-shim`: the supervisor of one container. Started by a daemon (`gantry_runtime::shim::spawn`),
 //! never by hand: its conversation is descriptor 3, its mode the first argument; a container's has its
-//! listening socket as descriptor 4.
+//! listening socket as descriptor 4. Further arguments are `cgroup.procs` files of groups to join.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -27,6 +27,10 @@ fn main() -> ExitCode {
             return ExitCode::from(64);
         }
     };
+    for group in std::env::args_os().skip(2) {
+        // In the way of nothing: where it fails, the limits of the daemon's unit are the shim's too.
+        let _ = std::fs::write(group, "0");
+    }
     if is_container {
         // Standard error goes nowhere; a defect should leave a trace.
         std::panic::set_hook(Box::new(|panic| {

@@ -6,6 +6,7 @@
 mod devices;
 mod file;
 mod layout;
+pub(crate) mod service;
 mod v1;
 mod v2;
 

@@ -11,3 +11,4 @@ mod reference;
 mod run;
 mod survival;
 mod tty;
+mod units;
