@@ -85,6 +85,9 @@ fn check(name: &str, tar: &[u8], golden: &str) -> Vec<u8> {
 
 #[test]
 fn golden_digests_hold() {
+    if crate::skipped() {
+        return;
+    }
     check("nothing", &[0; 1024], "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef");
     let hello = Tarball::default().file("hello", "hello\n").end();
     check("hello", &hello, HELLO);
@@ -94,6 +97,9 @@ fn golden_digests_hold() {
 /// The form is a tar that others read, in the order that the specification says.
 #[test]
 fn gnu_tar_reads_it() {
+    if crate::skipped() {
+        return;
+    }
     let written = check("order", &everything(), ALL);
     if let Some(path) = std::env::var_os("GANTRY_TEST_KEEP_LAYER") {
         std::fs::write(path, &written).expect("the file asked for");

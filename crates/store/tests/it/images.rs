@@ -81,6 +81,9 @@ fn short(image: &Image) -> String {
 
 #[test]
 fn imports_are_found_by_all_that_names_them() {
+    if crate::skipped() {
+        return;
+    }
     let scratch = Scratch::new("resolve");
     let store = open(&scratch.0);
     let image = import(&store, "one", Some("web"));
@@ -123,6 +126,9 @@ fn imports_are_found_by_all_that_names_them() {
 
 #[test]
 fn names_move_and_are_listed() {
+    if crate::skipped() {
+        return;
+    }
     let scratch = Scratch::new("names");
     let store = open(&scratch.0);
     let (one, two) = (import(&store, "1", Some("web")), import(&store, "2", None));
@@ -146,6 +152,9 @@ fn names_move_and_are_listed() {
 
 #[test]
 fn removal_follows_dockers_rules() {
+    if crate::skipped() {
+        return;
+    }
     let scratch = Scratch::new("rmi");
     let store = open(&scratch.0);
     let ok =
@@ -180,6 +189,9 @@ fn removal_follows_dockers_rules() {
 
 #[test]
 fn containers_hold_their_images() {
+    if crate::skipped() {
+        return;
+    }
     let scratch = Scratch::new("in-use");
     let store = open(&scratch.0);
     let image = import(&store, "1", Some("a"));
@@ -220,6 +232,9 @@ fn containers_hold_their_images() {
 
 #[test]
 fn children_hold_their_parents_and_take_them_along() {
+    if crate::skipped() {
+        return;
+    }
     let scratch = Scratch::new("parents");
     let store = open(&scratch.0);
     let base = import(&store, "1", Some("base"));
@@ -249,6 +264,9 @@ fn children_hold_their_parents_and_take_them_along() {
 
 #[test]
 fn history_tells_steps_sizes_and_names() {
+    if crate::skipped() {
+        return;
+    }
     let scratch = Scratch::new("history");
     let store = open(&scratch.0);
     let base = import(&store, "12345", Some("base:1"));
@@ -264,6 +282,9 @@ fn history_tells_steps_sizes_and_names() {
 
 #[test]
 fn configurations_must_fit_their_layers() {
+    if crate::skipped() {
+        return;
+    }
     let scratch = Scratch::new("configs");
     let store = open(&scratch.0);
     let base = import(&store, "1", None);
@@ -286,6 +307,9 @@ fn configurations_must_fit_their_layers() {
 
 #[test]
 fn leases_hold_and_end() {
+    if crate::skipped() {
+        return;
+    }
     let scratch = Scratch::new("leases");
     let store = open(&scratch.0);
     let image = import(&store, "1", Some("a"));
@@ -324,6 +348,9 @@ fn leases_hold_and_end() {
 /// What a killed process, or a power loss, can leave in a data root is put right by the next open.
 #[test]
 fn a_crash_leaves_nothing() {
+    if crate::skipped() {
+        return;
+    }
     let scratch = Scratch::new("crash");
     let root = &scratch.0;
     let store = open(root);
