@@ -267,7 +267,7 @@ impl Format {
     }
 
     fn is_in_map_of_texts(&self, key: &str) -> bool {
-        self.over == Over::Document
+        matches!(self.over, Over::Document | Over::Event)
             && ["Labels", "Options", "Annotations", "Sysctls", "Attributes"]
                 .iter()
                 .any(|map| self.source.contains(&format!(".{map}.{key}")))
@@ -449,6 +449,11 @@ mod tests {
     fn labels_that_are_not_there_are_nothing() {
         let templates = "[{{index .Labels \"zz\"}}] [{{.Labels.zz}}] {{index .Labels \"a\"}}";
         check(templates, Over::Document, "[] [<no value>] b");
+        // Nor do most events have an exit code.
+        let event = json!({"Type": "container", "Actor": {"Attributes": {"name": "web"}}, "timeNano": 1});
+        let format =
+            Format::new("{{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}", Over::Event).unwrap();
+        assert_eq!(format.apply(&event).unwrap(), "web <no value>");
         check("{{index .Args 1}} {{(index (index .Ports \"80/tcp\") 0).HostPort}}", Over::Document, "b 1<2");
     }
 

@@ -32,14 +32,27 @@ pub(crate) static START_DAEMON: Command = Command {
 
 /// `system fsck`.
 pub(crate) static FSCK: Command = Command {
-    usage: "[GANTRYD FSCK FLAGS...]",
+    usage: "[-- GANTRYD FSCK FLAGS...]",
     about: "Check and explain every byte, mount, link and rule that is ours (works without a daemon)",
     aliases: "",
-    flags: &[],
+    flags: &[
+        long("data-root", Kind::Text, "Root directory of persistent state"),
+        long("exec-root", Kind::Text, "Root directory of execution state"),
+        long("cgroup-parent", Kind::Text, "Parent control group of all containers"),
+    ],
     order: Order::FlagsFirst,
     args: Args::AtLeast(0),
-    run: |_, flags| Err(Process::new(gantryd()?).arg("fsck").args(&flags.args).exec().into()),
+    run: |_, flags| Err(Process::new(gantryd()?).args(fsck_arguments(flags)).exec().into()),
 };
+
+fn fsck_arguments(flags: &Parsed) -> Vec<String> {
+    let mut arguments = vec!["fsck".to_owned()];
+    for name in ["data-root", "exec-root", "cgroup-parent"] {
+        arguments.extend(flags.given_text(name).map(|value| format!("--{name}={value}")));
+    }
+    arguments.extend(flags.args.iter().cloned());
+    arguments
+}
 
 /// The daemon's program: `GANTRYD` if set, else beside this one, else of the search path.
 fn gantryd() -> Outcome<PathBuf> {
@@ -106,4 +119,20 @@ fn start(context: &Context, flags: &Parsed) -> Outcome {
         "gantryd did not answer at {} within {PATIENCE:?}; its log: {log_path}",
         context.host
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FSCK, fsck_arguments};
+
+    #[test]
+    fn fsck_hands_its_flags_on() {
+        let check = |line: &str, expected: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let parsed = crate::flags::parse(FSCK.flags, FSCK.order, &words).unwrap();
+            assert_eq!(fsck_arguments(&parsed).join(" "), expected, "{line}");
+        };
+        check("--data-root /d --exec-root=/e", "fsck --data-root=/d --exec-root=/e");
+        check("--cgroup-parent /c -- --data-root /d", "fsck --cgroup-parent=/c --data-root /d");
+    }
 }

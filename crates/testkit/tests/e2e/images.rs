@@ -121,7 +121,7 @@ fn bootstrap_and_build_on_it() {
         "/etc/passwd",
         "+%Y-%m-%dT%H:%M:%SZ",
     ]);
-    assert!(created > "2023".to_owned() && created == file, "{created} {file}");
+    assert!(created.as_str() > "2023" && created == file, "{created} {file}");
     let Some(docker) = gantry_testkit::Cli::find(Client::Docker, &bench.daemon.host()) else {
         return skip("no stock docker CLI in PATH");
     };
