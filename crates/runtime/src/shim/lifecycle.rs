@@ -276,7 +276,11 @@ impl Supervisor {
             return Some(kill_at);
         }
         self.container.run.stop = Some(StopUnderWay { kill_at: None });
-        let _ = self.signal(SIGKILL);
+        // One whose output still drains has ended by itself.
+        if matches!(self.container.phase, Phase::Running(_)) {
+            self.announce(Event::Killed { signal: SIGKILL });
+            let _ = self.signal(SIGKILL);
+        }
         None
     }
 

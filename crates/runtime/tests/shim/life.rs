@@ -97,6 +97,7 @@ fn a_stop_signals_waits_and_kills() {
         assert!(took <= Duration::from_millis(at_most), "{script}: {took:?}");
         let kinds = shim.kinds();
         assert!(kinds.contains(&Event::Stopping { signal: 15, timeout_s }), "{kinds:?}");
+        assert_eq!(kinds.contains(&Event::Killed { signal: 9 }), code == 137, "{kinds:?}");
         assert!(!kinds.iter().any(|event| matches!(event, Event::Restarting { .. })), "{kinds:?}");
     }
 }

@@ -62,7 +62,7 @@ pub enum Event {
         /// Seconds until SIGKILL; -1: never.
         timeout_s: i64,
     },
-    /// A signal was sent by `Kill`.
+    /// A signal was sent by `Kill`, or SIGKILL by a stop whose time was over.
     Killed {
         /// Which.
         signal: i32,
