@@ -8,6 +8,7 @@
 //! Reading order: [`version`], [`endpoints`], [`differences`]; [`gojson`], [`query`], [`filters`],
 //! [`frame`]; then a module per resource.
 
+pub mod archive;
 pub mod build;
 pub mod container;
 pub mod differences;

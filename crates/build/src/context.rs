@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use gantry_model::Timestamp;
-use gantry_store::archive::{self, ExtractOptions, Limits, Owner, Whiteouts};
+use gantry_store::archive::{self, ExtractOptions, Limits, Onto, Owner, Whiteouts};
 use rustix::fs::{Mode, OFlags};
 
 use crate::dockerignore::DockerIgnore;
@@ -59,6 +59,7 @@ impl Context {
             owner: Owner::Fixed { uid: 0, gid: 0 },
             epoch: None,
             implied_time: Timestamp::default(),
+            onto: Onto::New,
         };
         archive::extract(&mut input, context.root.as_fd(), &options).map_err(|error| {
             let text = format!("Error processing tar file: {}", chain(&error));

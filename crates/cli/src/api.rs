@@ -41,6 +41,16 @@ impl Request {
         Self::new(Method::Post, path)
     }
 
+    /// Asks with HEAD.
+    pub(crate) fn head(path: impl Into<String>) -> Self {
+        Self::new(Method::Head, path)
+    }
+
+    /// Asks with PUT.
+    pub(crate) fn put(path: impl Into<String>) -> Self {
+        Self::new(Method::Put, path)
+    }
+
     /// Asks with DELETE.
     pub(crate) fn delete(path: impl Into<String>) -> Self {
         Self::new(Method::Delete, path)
@@ -200,6 +210,12 @@ impl Api {
             .map_err(|error| Error { status: 0, text: format!("error reading the daemon's answer: {error}") })
     }
 
+    /// Asks for a header alone. Refusals keep their status.
+    pub(crate) fn ask_head(&self, request: Request, header: &str) -> Result<Option<String>, Error> {
+        let answer = self.negotiated(|client| self.prepare(&request, client).send())?;
+        Ok(answer.header(header).map(str::to_owned))
+    }
+
     /// Asks with GET.
     ///
     /// # Errors
@@ -318,6 +334,11 @@ impl Read for FromChunks {
 pub(crate) struct Answer<'a>(Response<'a>);
 
 impl Answer<'_> {
+    /// The first header of that name, in any case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.0.header(name)
+    }
+
     /// The rest as JSON.
     ///
     /// # Errors

@@ -82,8 +82,8 @@ pub(crate) const fn join<const A: usize, const B: usize, const N: usize>(
 }
 
 use verbs::{
-    archive, attach, bootstrap, build, completion, disk, events, exec, image, info, inspect, lifecycle, list,
-    logs, network, prune, run, start, stats, system, volume,
+    archive, attach, bootstrap, build, completion, copy, disk, events, exec, image, info, inspect, lifecycle,
+    list, logs, network, prune, run, start, stats, system, volume,
 };
 
 /// The verbs of the first level, sorted by name.
@@ -92,6 +92,7 @@ pub(crate) static TOP: &[(&str, &Command)] = &[
     ("build", &build::BUILD),
     ("commit", &archive::COMMIT),
     ("completion", &completion::COMPLETION),
+    ("cp", &copy::CP),
     ("create", &run::CREATE),
     ("diff", &archive::DIFF),
     ("events", &events::EVENTS),
@@ -133,6 +134,7 @@ pub(crate) static GROUPS: &[Group] = &[
         commands: &[
             ("attach", &attach::ATTACH),
             ("commit", &archive::COMMIT),
+            ("cp", &copy::CP),
             ("create", &run::CREATE),
             ("diff", &archive::DIFF),
             ("exec", &exec::EXEC),

@@ -23,6 +23,7 @@ mod session;
 mod show;
 mod spec;
 mod terminal;
+mod tree;
 mod verbs;
 
 use std::io::Write as _;

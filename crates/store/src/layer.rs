@@ -14,7 +14,8 @@ use gantry_model::{Digest, LayerId, Timestamp};
 use gantry_state::rusqlite::{OptionalExtension, Row, Transaction};
 
 use crate::archive::{
-    self, ArchiveError, ExtractOptions, Extracted, Limits, Observers, Owner, Source, Written, write_layer,
+    self, ArchiveError, ExtractOptions, Extracted, Limits, Observers, Onto, Owner, Source, Written,
+    write_layer,
 };
 use crate::content::{self, Content, Hasher, Placed};
 use crate::snapshot::driver::{self, Lower};
@@ -144,6 +145,7 @@ impl Layers {
             owner: Owner::Archive,
             epoch: None,
             implied_time: Timestamp::default(),
+            onto: Onto::New,
         };
         match options.exact {
             Exact::Normalised => {

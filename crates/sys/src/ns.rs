@@ -85,6 +85,19 @@ pub fn unshare(kinds: Kinds) -> Result<(), i32> {
     }
 }
 
+/// Gives the calling thread a root and a working directory of its own, which it shares with the other threads
+/// of its process otherwise. A thread may enter a mount namespace only with these.
+///
+/// # Errors
+/// An error number.
+pub fn own_directories() -> Result<(), i32> {
+    // SAFETY: only the sharing of root, working directory and umask ends; descriptors and memory stay shared.
+    match unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_FS) } {
+        -1 => Err(crate::process::errno()),
+        _ => Ok(()),
+    }
+}
+
 /// Sets the loopback link of the calling thread's network namespace up.
 ///
 /// # Errors

@@ -81,10 +81,11 @@ pub fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd
 /// Removes a name and everything below it. One that is not there is no error.
 ///
 /// Nothing is followed. It keeps two descriptors and the names of one path open, however deep the tree
-/// is, and goes up by `..`, so nobody else may move directories out of the tree meanwhile.
+/// is, and goes up by `..`; where that does not lead back to where it came from, because somebody moved a
+/// directory meanwhile, it ends.
 ///
 /// # Errors
-/// What the kernel said first; the rest of the tree stays.
+/// What the kernel said first, or that a directory was moved; the rest of the tree stays.
 pub fn remove(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -92,20 +93,33 @@ pub fn remove(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
         Err(error) => return Err(error.into()),
     }
     let mut current = open_directory(parent, name)?;
-    let mut path: Vec<CString> = vec![name.to_owned()];
+    // Each with the directory that it is in.
+    let mut path: Vec<(CString, Inode)> = vec![(name.to_owned(), inode_of(parent)?)];
     loop {
         if let Some(child) = remove_files(current.as_fd())? {
-            current = open_directory(current.as_fd(), &child)?;
-            path.push(child);
+            path.push((child, inode_of(current.as_fd())?));
+            let (child, _) = path.last().expect("it was pushed just now");
+            current = open_directory(current.as_fd(), child)?;
             continue;
         }
-        let done = path.pop().expect("the loop ends with the first directory");
+        let (done, above) = path.pop().expect("the loop ends with the first directory");
         if path.is_empty() {
             return Ok(rustix::fs::unlinkat(parent, &done, AtFlags::REMOVEDIR)?);
         }
         current = open_directory(current.as_fd(), c"..")?;
+        if inode_of(current.as_fd())? != above {
+            return Err(io::Error::other("a directory was moved while it was being removed"));
+        }
         rustix::fs::unlinkat(&current, &done, AtFlags::REMOVEDIR)?;
     }
+}
+
+/// Tells a directory from every other one that is there at the same time.
+type Inode = (u64, u64);
+
+fn inode_of(directory: BorrowedFd<'_>) -> io::Result<Inode> {
+    let stat = rustix::fs::fstat(directory)?;
+    Ok((stat.st_dev, stat.st_ino))
 }
 
 /// Unlinks a directory's files and empty directories, chunk by chunk; returns the first directory

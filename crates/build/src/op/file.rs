@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use gantry_model::{LayerId, Timestamp};
-use gantry_store::archive::{self, ExtractOptions, Limits, Owner, Whiteouts};
+use gantry_store::archive::{self, ExtractOptions, Limits, Onto, Owner, Whiteouts};
 use rustix::fs::{AtFlags, FileType, OFlags, SeekFrom};
 
 use super::copy::{self, Rules};
@@ -274,6 +274,7 @@ fn unpack(
         owner: Owner::Archive,
         epoch: Some(epoch),
         implied_time: epoch,
+        onto: Onto::New,
     };
     let mut source = File::from(selected.file.try_clone().map_err(failed)?);
     source.rewind().map_err(failed)?;

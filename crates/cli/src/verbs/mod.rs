@@ -5,6 +5,7 @@ pub(crate) mod attach;
 pub(crate) mod bootstrap;
 pub(crate) mod build;
 pub(crate) mod completion;
+pub(crate) mod copy;
 pub(crate) mod disk;
 pub(crate) mod events;
 pub(crate) mod exec;

@@ -5,6 +5,7 @@ mod archives;
 mod attach;
 mod build;
 mod containers;
+mod copy;
 mod disk;
 mod events;
 mod exec;
@@ -79,6 +80,7 @@ pub(crate) fn router(app: &Arc<App>) -> Result<Router, RouterError> {
     let mut table = Table { router: &mut router, app };
     system::add(&mut table)?;
     containers::add(&mut table)?;
+    copy::add(&mut table)?;
     lifecycle::add(&mut table)?;
     attach::add(&mut table)?;
     logs::add(&mut table)?;

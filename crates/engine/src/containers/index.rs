@@ -21,6 +21,9 @@ pub(crate) struct Entry {
     /// The container is gone for good.
     removed: AtomicBool,
     view: RwLock<Arc<View>>,
+    /// Held by a start until its process runs, and by whoever mounts the snapshot of a container that does not
+    /// run: overlay allows one user of an upper directory at a time.
+    pub(super) rest: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Entry {
@@ -30,6 +33,7 @@ impl Entry {
             mailbox,
             removed: AtomicBool::new(false),
             view: RwLock::new(Arc::new(view)),
+            rest: Arc::default(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! Wherever a container is named, a full id, a name with or without slash, or an unambiguous prefix
 //! of an id is taken, in this order, as Docker does.
 
+pub mod archive;
 pub mod attach;
 pub mod config;
 pub mod exec;
@@ -53,6 +54,7 @@ use self::link::Answer;
 use self::task::{Answerer, Message};
 use crate::database::LedgerError;
 
+pub use archive::{PathStat, PutOptions, Taken};
 pub use attach::{AttachOptions, Attachment};
 pub use config::{Config, CreateRequest, HostConfig};
 pub use exec::{ExecRequest, ExecSession, ExecStartOptions, ExecView};

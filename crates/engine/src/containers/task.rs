@@ -128,6 +128,8 @@ pub(super) struct Callers {
     pub(super) clients: Vec<(protocol::Attach, OwnedFd)>,
     /// Of the start that `starts` wait for, while it is in the shim's hands.
     pub(super) stopwatch: Option<Stopwatch>,
+    /// Of that start: nobody else mounts the snapshot until the process runs, and shows as running.
+    pub(super) rest: Option<tokio::sync::OwnedMutexGuard<()>>,
 }
 
 /// The task.
@@ -463,6 +465,7 @@ impl Task {
     /// Takes down shim and sandbox, and the whole container if it is to go.
     pub(super) fn settle(&mut self) {
         self.phase = Phase::Settling;
+        self.callers.rest = None;
         match &mut self.link {
             Some(link) => {
                 let request = Request::Shutdown(Shutdown { kill: true });

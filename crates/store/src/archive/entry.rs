@@ -8,9 +8,10 @@ use std::io::BufRead;
 use gantry_model::Timestamp;
 use tar::Header;
 
-use super::Limits;
 use super::error::{ArchiveError, shown};
+use super::names::{cleaned_path, link_path, normal_path, symlink_target};
 use super::pax::{self, Records, Segment};
+use super::{Limits, Onto};
 
 const BLOCK: usize = 512;
 
@@ -69,6 +70,7 @@ pub(crate) struct Entries<R> {
     data_left: u64,
     padding: u64,
     global: Records,
+    onto: Onto,
 }
 
 impl<R: BufRead> Entries<R> {
@@ -82,7 +84,13 @@ impl<R: BufRead> Entries<R> {
             data_left: 0,
             padding: 0,
             global: Records::default(),
+            onto: Onto::New,
         }
+    }
+
+    /// The same for what is unpacked there: names mean something else in a tree in use.
+    pub(crate) fn onto(self, onto: Onto) -> Self {
+        Self { onto, ..self }
     }
 
     /// The next entry; `None` at the end, which is a zero block or the end of the stream.
@@ -242,7 +250,11 @@ impl<R: BufRead> Entries<R> {
             (None, None) => header.path_bytes().into_owned(),
         };
         let size = self.pax_number(&pax, "size")?.unwrap_or(size);
-        let path = normal_path(&name, &self.limits)?;
+        let path = match self.onto {
+            Onto::New => normal_path(&name, &self.limits)?,
+            Onto::Living(_) => cleaned_path(&name, &self.limits)?
+                .ok_or_else(|| ArchiveError::Outside { path: shown(&name) })?,
+        };
         let kind = self.kind(header, &pax, prefix.long_link, &name)?;
         let id = |field: &[u8], key: &str| -> Result<u32, ArchiveError> {
             let id = match self.pax_number(&pax, key)? {
@@ -323,8 +335,15 @@ impl<R: BufRead> Entries<R> {
             // Before POSIX, a directory was a file whose name ends with a slash.
             b'0' | 0 if name.ends_with(b"/") => Kind::Directory,
             b'0' | 0 | b'7' | b'S' => Kind::File,
-            b'1' => Kind::HardLink(link_path(name, &link(), &self.limits)?),
-            b'2' => Kind::Symlink(symlink_target(name, link(), &self.limits)?),
+            b'1' => Kind::HardLink(match self.onto {
+                Onto::New => link_path(name, &link(), &self.limits)?,
+                Onto::Living(_) => {
+                    let link = link();
+                    let outside = || ArchiveError::OutsideLink { target: shown(&link) };
+                    cleaned_path(&link, &self.limits)?.ok_or_else(outside)?
+                }
+            }),
+            b'2' => Kind::Symlink(symlink_target(name, link(), &self.limits, self.onto)?),
             b'3' => device().map(|(major, minor)| Kind::CharDevice(major, minor))?,
             b'4' => device().map(|(major, minor)| Kind::BlockDevice(major, minor))?,
             b'5' => Kind::Directory,
@@ -445,7 +464,7 @@ pub(super) fn is_header(block: &[u8]) -> bool {
     told.is_some_and(|told| told == sum(false) || told == sum(true))
 }
 
-fn too_much(what: &'static str, limit: u64) -> ArchiveError {
+pub(super) fn too_much(what: &'static str, limit: u64) -> ArchiveError {
     ArchiveError::TooMuch { what, limit }
 }
 
@@ -477,70 +496,6 @@ fn number(field: &[u8]) -> Option<i64> {
     })
 }
 
-/// A path's components joined again. Refuses what could lead anywhere but below the root.
-fn normal_path(name: &[u8], limits: &Limits) -> Result<Vec<u8>, ArchiveError> {
-    let bad = |reason| Err(ArchiveError::BadPath { path: shown(name), reason });
-    if name.len() > limits.path_bytes {
-        return Err(too_much("bytes of a path", limits.path_bytes as u64));
-    }
-    if name.is_empty() {
-        return bad("it has no name");
-    }
-    let mut path = Vec::with_capacity(name.len());
-    for component in name.split(|&byte| byte == b'/') {
-        match component {
-            b"" | b"." => continue,
-            b".." => return bad("a path must not contain .."),
-            _ if component.len() > 255 => return bad("a name has more than 255 bytes"),
-            _ if component.contains(&0) => return bad("a name contains a zero byte"),
-            _ => {}
-        }
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(component);
-    }
-    if name[0] == b'/' && !path.is_empty() {
-        return bad("a path must not be absolute");
-    }
-    Ok(path)
-}
-
-fn link_path(name: &[u8], target: &[u8], limits: &Limits) -> Result<Vec<u8>, ArchiveError> {
-    let bad = |reason| ArchiveError::BadLink { path: shown(name), target: shown(target), reason };
-    match normal_path(target, limits) {
-        Ok(path) if path.is_empty() => Err(bad("a hard link must name a file")),
-        Ok(path) => Ok(path),
-        Err(ArchiveError::BadPath { reason, .. }) => Err(bad(reason)),
-        Err(error) => Err(error),
-    }
-}
-
-/// A symbolic link's target, verbatim. An absolute one is meant inside the root, where it will be
-/// resolved; a relative one that climbs above the root cannot be meant, and Docker refuses it too.
-fn symlink_target(name: &[u8], target: Vec<u8>, limits: &Limits) -> Result<Vec<u8>, ArchiveError> {
-    let bad = |reason| Err(ArchiveError::BadLink { path: shown(name), target: shown(&target), reason });
-    if target.len() > limits.path_bytes {
-        return Err(too_much("bytes of a link target", limits.path_bytes as u64));
-    }
-    if target.is_empty() || target.contains(&0) {
-        return bad("its target is empty or contains a zero byte");
-    }
-    if target[0] != b'/' {
-        let parts = |path: &[u8]| path.split(|&b| b == b'/').filter(|c| !c.is_empty() && *c != b".").count();
-        let mut depth = parts(name).saturating_sub(1);
-        for component in target.split(|&byte| byte == b'/') {
-            match component {
-                b"" | b"." => {}
-                b".." if depth == 0 => return bad("it leads out of the root"),
-                b".." => depth -= 1,
-                _ => depth += 1,
-            }
-        }
-    }
-    Ok(target)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -559,24 +514,5 @@ mod tests {
         ] {
             assert_eq!(number(field), value, "{field:?}");
         }
-    }
-
-    #[test]
-    fn paths_stay_below_the_root() {
-        let limits = Limits::default();
-        for (name, path) in [("a/b", "a/b"), ("./a//b/", "a/b"), ("./", ""), ("/", ""), ("a/./b", "a/b")] {
-            assert_eq!(normal_path(name.as_bytes(), &limits).expect(name), path.as_bytes());
-        }
-        for bad in ["", "/a", "../a", "a/..", "a/../../b", "a\0b", &"x".repeat(256), &"x/".repeat(3000)] {
-            assert!(normal_path(bad.as_bytes(), &limits).is_err(), "{bad:?}");
-        }
-        let target = |name: &str, to: &str| symlink_target(name.as_bytes(), to.into(), &limits).is_ok();
-        assert!(target("a/b", "../c") && target("a", "/etc/passwd") && target("a/b/c", "../../x"));
-        assert!(
-            !target("a", "../c")
-                && !target("a/b", "../../c")
-                && !target("a", "x/../../y")
-                && !target("a", "")
-        );
     }
 }

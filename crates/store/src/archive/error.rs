@@ -39,6 +39,28 @@ pub enum ArchiveError {
         /// Why.
         reason: &'static str,
     },
+    /// A name that leads out of the tree that it is for.
+    #[error("invalid entry name {path:?}")]
+    Outside {
+        /// The name.
+        path: String,
+    },
+    /// A hard link to something outside.
+    #[error("invalid hardlink target {target:?}")]
+    OutsideLink {
+        /// What it names.
+        target: String,
+    },
+    /// A directory in place of something else, or the other way round, where that is not wanted.
+    #[error("{path:?} is {there}, and the archive has {comes} of that name")]
+    Clash {
+        /// The entry's path.
+        path: String,
+        /// `a directory` or `no directory`.
+        there: &'static str,
+        /// The other one.
+        comes: &'static str,
+    },
     /// A sort of entry that we do not unpack.
     #[error("the archive has an entry {path:?} of an unknown type {kind:?}")]
     UnknownType {
@@ -84,6 +106,11 @@ impl ArchiveError {
             },
             _ => ErrorKind::InvalidArgument,
         }
+    }
+
+    /// An error while an entry was made: a refusal that it carries, or what the kernel said.
+    pub(crate) fn from_write(path: &[u8], error: io::Error) -> Self {
+        error.downcast::<Self>().unwrap_or_else(|source| Self::Write { path: shown(path), source })
     }
 
     /// Carries a refusal through `io::Read`; [`Self::from_read`] takes it out again.

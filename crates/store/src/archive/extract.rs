@@ -5,31 +5,28 @@
 //! time, so it is put back when the directory leaves the cache. That way no list of directories grows
 //! with the archive. Whatever replaces a directory or a link empties the cache first.
 
+use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::io::{self, BufRead};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gantry_model::Timestamp;
-use gantry_sys::{tree, xattr};
+use gantry_sys::{rooted, tree, xattr};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use super::entry::{Entries, Entry, Kind};
 use super::error::{ArchiveError, shown};
-use super::format::{OPAQUE, is_kept_xattr};
+use super::format::is_kept_xattr;
 use super::stream::check_ratio;
-use super::{ExtractOptions, Extracted, Owner, Whiteouts};
+use super::whiteout::{OPAQUE_FILE, WHITEOUT, WHITEOUT_META, is_whiteout, make_whiteout, mark_opaque};
+use super::{ExtractOptions, Extracted, Onto, Overwrite, Owner, Whiteouts};
 
 /// Directories that are kept open.
 const CACHED: usize = 24;
-/// What removed files are called in archives.
-pub(crate) const WHITEOUT: &[u8] = b".wh.";
-/// What AUFS kept for itself; of these only the opaque mark means something.
-const WHITEOUT_META: &[u8] = b".wh..wh.";
-/// Hides what layers below have in the same directory.
-pub(crate) const OPAQUE_FILE: &CStr = c".wh..wh..opq";
-
+/// Directories of a living tree that are remembered as listed: some megabytes at most.
+const LISTED: usize = 1 << 16;
 /// Unpacks all entries, then reads the stream to its end.
 pub(super) fn run<R: BufRead>(
     input: R,
@@ -37,9 +34,15 @@ pub(super) fn run<R: BufRead>(
     options: &ExtractOptions,
     incoming: &AtomicU64,
 ) -> Result<Extracted, ArchiveError> {
-    let mut entries = Entries::new(input, options.limits);
-    let mut extractor =
-        Extractor { root, options, cache: Vec::new(), done: Extracted::default(), whiteouts: false };
+    let mut entries = Entries::new(input, options.limits).onto(options.onto);
+    let mut extractor = Extractor {
+        root,
+        options,
+        cache: Vec::new(),
+        done: Extracted::default(),
+        whiteouts: false,
+        listed: HashSet::new(),
+    };
     while let Some(entry) = entries.next()? {
         extractor.entry(&mut entries, &entry, incoming)?;
     }
@@ -56,6 +59,8 @@ struct Cached {
     /// What its modification time shall be.
     mtime: Timespec,
     changed: bool,
+    /// Whether it gets `mtime` back. Directories of a living tree do if the archive lists them.
+    timed: bool,
 }
 
 struct Extractor<'a> {
@@ -66,6 +71,9 @@ struct Extractor<'a> {
     done: Extracted,
     /// Whether any whiteout was made: only then may a new entry meet one.
     whiteouts: bool,
+    /// Directories of a living tree that the archive listed, and whose times it therefore says; at most
+    /// [`LISTED`] of them. One more that comes back into the cache shows when it was added to.
+    listed: HashSet<(u64, u64)>,
 }
 
 impl Extractor<'_> {
@@ -75,7 +83,7 @@ impl Extractor<'_> {
         entry: &Entry,
         incoming: &AtomicU64,
     ) -> Result<(), ArchiveError> {
-        let failed = |error: io::Error| ArchiveError::Write { path: shown(&entry.path), source: error };
+        let failed = |error: io::Error| ArchiveError::from_write(&entry.path, error);
         let (parent, name) = split(&entry.path);
         if self.options.whiteouts != Whiteouts::Ordinary && self.reserved(entry, parent, name)? {
             return Ok(());
@@ -88,7 +96,11 @@ impl Extractor<'_> {
         self.done.newest = self.done.newest.max(self.clamped(entry.mtime));
         if entry.path.is_empty() {
             self.done.root_entry = true;
-            return self.directory_attributes(b"", entry).map_err(failed);
+            if self.is_living() {
+                return Ok(());
+            }
+            self.parent(b"").map_err(failed)?;
+            return self.directory_attributes(entry).map_err(failed);
         }
         let name = CString::new(name).expect("paths have no zero bytes");
         self.parent(parent).map_err(failed)?;
@@ -109,7 +121,7 @@ impl Extractor<'_> {
 
     /// Handles `.wh.` names; `true` if the entry was one.
     fn reserved(&mut self, entry: &Entry, parent: &[u8], name: &[u8]) -> Result<bool, ArchiveError> {
-        let failed = |error: io::Error| ArchiveError::Write { path: shown(&entry.path), source: error };
+        let failed = |error: io::Error| ArchiveError::from_write(&entry.path, error);
         if parent.split(|&b| b == b'/').any(|component| component.starts_with(WHITEOUT_META)) {
             return Ok(true);
         }
@@ -181,6 +193,9 @@ impl Extractor<'_> {
                 break;
             }
             let hidden = is_whiteout(&stat) && self.options.whiteouts == Whiteouts::Overlay;
+            if self.options.onto == Onto::Living(Overwrite::SameKind) {
+                return Err(clash(&entry.path, "no directory", "a directory").into());
+            }
             self.make_room(parent, name)?;
             if hidden {
                 let directory = self.top();
@@ -190,7 +205,8 @@ impl Extractor<'_> {
                 break;
             }
         }
-        self.directory_attributes(&entry.path, entry)
+        self.child(&entry.path, name)?;
+        self.directory_attributes(entry)
     }
 
     /// In the form with files: a directory takes the place of a whiteout, and hides what was below it.
@@ -212,10 +228,8 @@ impl Extractor<'_> {
         }
     }
 
-    /// Sets a directory's attributes and leaves it in the cache with the time that it shall have.
-    fn directory_attributes(&mut self, path: &[u8], entry: &Entry) -> io::Result<()> {
-        // The name itself must be a directory here, not a link to one; `directory` saw to it.
-        self.parent(path)?;
+    /// Sets the attributes of the directory on top of the cache, and the time that it shall have.
+    fn directory_attributes(&mut self, entry: &Entry) -> io::Result<()> {
         let (uid, gid) = self.owner(entry);
         let mtime = self.timespec(entry.mtime);
         let directory = self.top();
@@ -224,6 +238,11 @@ impl Extractor<'_> {
         set_xattrs(xattr::Target::Open(directory.fd.as_fd()), entry)?;
         directory.mtime = mtime;
         directory.changed = true;
+        directory.timed = true;
+        let inode = directory.inode;
+        if self.is_living() && self.listed.len() < LISTED {
+            self.listed.insert(inode);
+        }
         Ok(())
     }
 
@@ -234,7 +253,7 @@ impl Extractor<'_> {
         name: &CStr,
         entry: &Entry,
     ) -> Result<(), ArchiveError> {
-        let failed = |error: io::Error| ArchiveError::Write { path: shown(&entry.path), source: error };
+        let failed = |error: io::Error| ArchiveError::from_write(&entry.path, error);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = self
             .make(parent, name, |directory| {
@@ -304,10 +323,14 @@ impl Extractor<'_> {
         let fd = directory.fd.as_fd();
         rustix::fs::chownat(fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         if !matches!(entry.kind, Kind::Symlink(_)) {
-            rustix::fs::chmodat(fd, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
+            change_mode(fd, name, Mode::from_raw_mode(entry.mode))?;
         }
         set_xattrs(xattr::Target::At(fd, name), entry)?;
         Ok(rustix::fs::utimensat(fd, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    fn is_living(&self) -> bool {
+        matches!(self.options.onto, Onto::Living(_))
     }
 
     /// Makes something that must not exist; what does exist is removed first.
@@ -330,6 +353,17 @@ impl Extractor<'_> {
         match make(directory.fd.as_fd()) {
             Err(Errno::EXIST) => {}
             result => return Ok(result?),
+        }
+        if self.options.onto == Onto::Living(Overwrite::SameKind) {
+            let stat = rustix::fs::statat(&self.top().fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                let path = if parent.is_empty() {
+                    name.to_bytes().to_vec()
+                } else {
+                    [parent, b"/", name.to_bytes()].concat()
+                };
+                return Err(clash(&path, "a directory", "no directory").into());
+            }
         }
         self.make_room(parent, name)?;
         Ok(make(self.top().fd.as_fd())?)
@@ -369,6 +403,21 @@ impl Extractor<'_> {
             }
             Err(error) => return Err(error),
         };
+        self.remember(path, fd)
+    }
+
+    /// Brings a directory that is below the top of the cache to the top. It is opened by its name, and a link
+    /// that somebody put there meanwhile is not followed.
+    fn child(&mut self, path: &[u8], name: &CStr) -> io::Result<()> {
+        if self.cache.iter().any(|cached| cached.path == path) {
+            return self.parent(path);
+        }
+        let fd = tree::open_directory(self.top().fd.as_fd(), name)?;
+        self.remember(path, fd)
+    }
+
+    /// Puts an open directory into the cache, last.
+    fn remember(&mut self, path: &[u8], fd: OwnedFd) -> io::Result<()> {
         let stat = rustix::fs::fstat(&fd)?;
         let inode = (stat.st_dev, stat.st_ino);
         // The same directory by another path, through a link: one entry, or its time would be kept twice.
@@ -384,12 +433,19 @@ impl Extractor<'_> {
         }
         let mtime =
             Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0) };
-        self.cache.push(Cached { path: path.to_vec(), fd, inode, mtime, changed: false });
+        let timed = !self.is_living() || self.listed.contains(&inode);
+        self.cache.push(Cached { path: path.to_vec(), fd, inode, mtime, changed: false, timed });
         Ok(())
     }
 
-    /// Makes a directory that the archive implies, and those above it.
+    /// Makes a directory that the archive implies, and those above it. In a living tree a link to nothing leads
+    /// to where they are made.
     fn implied(&self, path: &[u8]) -> io::Result<()> {
+        if self.is_living() {
+            let path = CString::new(path).expect("paths have no zero bytes");
+            rooted::ensure(self.root, &path, rooted::Missing::Directory, Mode::from_raw_mode(0o755))?;
+            return Ok(());
+        }
         let mut missing = vec![path];
         let mut above = split(path).0;
         let mut directory = loop {
@@ -496,8 +552,20 @@ fn open_inside(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
     }
 }
 
+fn clash(path: &[u8], there: &'static str, comes: &'static str) -> ArchiveError {
+    ArchiveError::Clash { path: shown(path), there, comes }
+}
+
+/// Sets the mode of a thing that was just made. What somebody put in its place meanwhile may get it, but no
+/// link is followed: the kernel's own call would.
+fn change_mode(directory: BorrowedFd<'_>, name: &CStr, mode: Mode) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let thing = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    Ok(rustix::fs::chmod(format!("/proc/self/fd/{}", thing.as_raw_fd()), mode)?)
+}
+
 fn restore_time(cached: &Cached) -> io::Result<()> {
-    if cached.changed {
+    if cached.changed && cached.timed {
         rustix::fs::futimens(&cached.fd, &times(cached.mtime))?;
     }
     Ok(())
@@ -524,36 +592,6 @@ fn set_xattrs(target: xattr::Target<'_>, entry: &Entry) -> io::Result<()> {
             result => result?,
         }
     }
-    Ok(())
-}
-
-/// Whether it is overlay's mark of a removed file.
-pub(crate) fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
-}
-
-/// Marks a name as removed.
-pub(crate) fn make_whiteout(parent: BorrowedFd<'_>, hidden: &CStr, form: Whiteouts) -> io::Result<()> {
-    if form == Whiteouts::Overlay {
-        let mode = Mode::empty();
-        return Ok(rustix::fs::mknodat(parent, hidden, FileType::CharacterDevice, mode, 0)?);
-    }
-    let mut name = WHITEOUT.to_vec();
-    name.extend_from_slice(hidden.to_bytes());
-    touch(parent, &CString::new(name)?)
-}
-
-/// Makes a directory hide what layers below have in it.
-pub(crate) fn mark_opaque(directory: BorrowedFd<'_>, form: Whiteouts) -> io::Result<()> {
-    match form {
-        Whiteouts::Overlay => xattr::set(xattr::Target::Open(directory), OPAQUE, b"y"),
-        _ => touch(directory, OPAQUE_FILE),
-    }
-}
-
-fn touch(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(parent, name, flags, Mode::empty())?;
     Ok(())
 }
 

@@ -18,7 +18,8 @@ use gantry_sys::xattr::{self, Target};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec};
 
 use super::Whiteouts;
-use super::extract::{OPAQUE_FILE, WHITEOUT, is_whiteout, times};
+use super::extract::times;
+use super::whiteout::{OPAQUE_FILE, WHITEOUT, is_whiteout};
 use crate::Error;
 
 /// The DiffID of a layer that changes nothing: the SHA-256 of 1024 zero bytes.
@@ -110,16 +111,16 @@ struct Level {
 }
 
 /// What a header says, besides the path.
-struct Meta<'a> {
-    kind: u8,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    mtime_secs: i64,
-    size: u64,
-    link: &'a [u8],
-    device: (u32, u32),
-    xattrs: Vec<(CString, Vec<u8>)>,
+pub(super) struct Meta<'a> {
+    pub(super) kind: u8,
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) mtime_secs: i64,
+    pub(super) size: u64,
+    pub(super) link: &'a [u8],
+    pub(super) device: (u32, u32),
+    pub(super) xattrs: Vec<(CString, Vec<u8>)>,
 }
 
 impl<W: Write> Writer<'_, W> {
@@ -318,8 +319,7 @@ impl<W: Write> Writer<'_, W> {
     }
 
     fn pad(&mut self, size: u64) -> Result<(), Error> {
-        let padding = usize::try_from(size.wrapping_neg() % BLOCK as u64).expect("less than a block");
-        self.output.write_all(&[0; BLOCK][..padding]).map_err(Error::Output)
+        self.output.write_all(padding(size)).map_err(Error::Output)
     }
 
     /// After a directory's entries, whose times may have changed its own: puts it right.
@@ -358,15 +358,7 @@ impl<W: Write> Writer<'_, W> {
         mtime_secs: i64,
         target: Target<'_>,
     ) -> Result<Meta<'static>, Error> {
-        let mut xattrs = Vec::new();
-        for name in xattr::list(target).map_err(self.io("read attributes of"))? {
-            if !is_kept_xattr(name.to_bytes()) {
-                continue;
-            }
-            if let Some(value) = xattr::get(target, &name).map_err(self.io("read attributes of"))? {
-                xattrs.push((name, value));
-            }
-        }
+        let xattrs = kept_xattrs(target).map_err(self.io("read attributes of"))?;
         Ok(Meta {
             kind,
             mode: stat.st_mode & 0o7777,
@@ -388,30 +380,7 @@ impl<W: Write> Writer<'_, W> {
         if meta.kind == b'5' {
             path.push(b'/');
         }
-        let records = extended(&path, meta);
-        if !records.is_empty() {
-            let block = ustar(&Ustar {
-                path: b"././@PaxHeader",
-                kind: b'x',
-                size: records.len() as u64,
-                ..Ustar::default()
-            });
-            self.output.write_all(&block).map_err(Error::Output)?;
-            self.output.write_all(&records).map_err(Error::Output)?;
-            self.pad(records.len() as u64)?;
-        }
-        let block = ustar(&Ustar {
-            path: &path,
-            kind: meta.kind,
-            mode: meta.mode,
-            uid: meta.uid,
-            gid: meta.gid,
-            size: meta.size,
-            mtime_secs: meta.mtime_secs,
-            link: meta.link,
-            device: meta.device,
-        });
-        self.output.write_all(&block).map_err(Error::Output)
+        write_header(&mut self.output, &path, meta).map_err(Error::Output)
     }
 
     fn shown(&self) -> PathBuf {
@@ -424,6 +393,45 @@ impl<W: Write> Writer<'_, W> {
         let path = self.shown();
         move |source| Error::Io { action, path, source: source.into() }
     }
+}
+
+/// Writes an entry's header, after an extended one if it does not fit. A directory's path ends with a slash.
+pub(super) fn write_header(output: &mut impl Write, path: &[u8], meta: &Meta<'_>) -> io::Result<()> {
+    let records = extended(path, meta);
+    if !records.is_empty() {
+        let size = records.len() as u64;
+        let header = Ustar { path: b"././@PaxHeader", kind: b'x', size, ..Ustar::default() };
+        output.write_all(&ustar(&header))?;
+        output.write_all(&records)?;
+        output.write_all(padding(size))?;
+    }
+    output.write_all(&ustar(&Ustar {
+        path,
+        kind: meta.kind,
+        mode: meta.mode,
+        uid: meta.uid,
+        gid: meta.gid,
+        size: meta.size,
+        mtime_secs: meta.mtime_secs,
+        link: meta.link,
+        device: meta.device,
+    }))
+}
+
+/// The zeros that follow so many bytes of data.
+pub(super) fn padding(size: u64) -> &'static [u8] {
+    &[0; BLOCK][..usize::try_from(size.wrapping_neg() % BLOCK as u64).expect("less than a block")]
+}
+
+/// The attributes of a thing that an archive has.
+pub(super) fn kept_xattrs(target: Target<'_>) -> io::Result<Vec<(CString, Vec<u8>)>> {
+    let mut xattrs = Vec::new();
+    for name in xattr::list(target)?.into_iter().filter(|name| is_kept_xattr(name.to_bytes())) {
+        if let Some(value) = xattr::get(target, &name)? {
+            xattrs.push((name, value));
+        }
+    }
+    Ok(xattrs)
 }
 
 /// What does not fit the ustar header, as PAX records sorted by key; empty if everything fits.
@@ -468,17 +476,8 @@ pub(crate) fn member_header(path: &str, size: u64, mtime_secs: i64) -> Vec<u8> {
     let (kind, mode) = if path.ends_with('/') { (b'5', 0o755) } else { (b'0', 0o644) };
     let meta =
         Meta { kind, mode, uid: 0, gid: 0, mtime_secs, size, link: b"", device: (0, 0), xattrs: vec![] };
-    let records = extended(path.as_bytes(), &meta);
     let mut bytes = Vec::with_capacity(BLOCK);
-    if !records.is_empty() {
-        let size = records.len() as u64;
-        let extended = Ustar { path: b"././@PaxHeader", kind: b'x', size, ..Ustar::default() };
-        bytes.extend_from_slice(&ustar(&extended));
-        bytes.extend_from_slice(&records);
-        bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
-    }
-    let header = Ustar { path: path.as_bytes(), kind, mode, size, mtime_secs, ..Ustar::default() };
-    bytes.extend_from_slice(&ustar(&header));
+    write_header(&mut bytes, path.as_bytes(), &meta).expect("a vector takes everything");
     bytes
 }
 

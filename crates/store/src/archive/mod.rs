@@ -7,7 +7,7 @@
 //! component is made exclusively and never followed.
 //!
 //! Writing: [`write_layer`] gives a layer in `layer-format v1` (`docs/layer-format-v1.md`), in which
-//! equal trees are equal bytes.
+//! equal trees are equal bytes; [`pack`] gives a part of a tree that is in use as `docker cp` has it.
 //!
 //! Not unpacked, silently: attributes that are the host's or overlay's own business
 //! (`trusted.overlay.*`, `security.selinux`, `security.ima`, `security.evm`, `user.overlay.*`), owner
@@ -17,8 +17,11 @@ mod entry;
 mod error;
 mod extract;
 mod format;
+mod names;
+mod pack;
 mod pax;
 mod stream;
+mod whiteout;
 
 use std::io::{self, BufRead, Read};
 use std::os::fd::BorrowedFd;
@@ -28,10 +31,12 @@ use gantry_model::Timestamp;
 
 pub(crate) use entry::{Entries, Entry, Kind};
 pub use error::ArchiveError;
-pub(crate) use extract::{OPAQUE_FILE, WHITEOUT, is_whiteout, make_whiteout, mtime_of, times};
+pub(crate) use extract::{mtime_of, times};
 pub use format::{EMPTY_LAYER_DIFF_ID, Source, write_layer};
 pub(crate) use format::{OPAQUE, Written, is_kept_xattr, member_header};
+pub use pack::{Packed, pack};
 pub(crate) use stream::Pump;
+pub(crate) use whiteout::{OPAQUE_FILE, WHITEOUT, is_whiteout, make_whiteout};
 
 /// What is too much for one archive. The defaults are the limits that the documentation states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +96,28 @@ pub enum Owner {
     },
 }
 
+/// What an archive is unpacked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Onto {
+    /// A tree that is being made. Directories that the archive implies or adds to keep their times, its
+    /// root entry is the root's, and whatever could be meant to lead outside is refused.
+    New,
+    /// A tree that is in use, as `docker cp` has it. The root's own entry says nothing, directories that
+    /// the archive does not list show by their time that something was put into them. Names are cleaned as
+    /// Docker cleans them: absolute ones are below the root, and `..` may take back what stands before it.
+    /// The target of a symbolic link is anything: it is for whoever lives in the tree.
+    Living(Overwrite),
+}
+
+/// What may take the place of what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overwrite {
+    /// Anything.
+    Anything,
+    /// Not a directory that of something else, nor the other way round ([`ArchiveError::Clash`]).
+    SameKind,
+}
+
 /// How to unpack an archive into a directory.
 #[derive(Debug, Clone, Copy)]
 pub struct ExtractOptions {
@@ -104,6 +131,8 @@ pub struct ExtractOptions {
     pub epoch: Option<Timestamp>,
     /// The time of directories that the archive implies but does not list.
     pub implied_time: Timestamp,
+    /// What is there already.
+    pub onto: Onto,
 }
 
 /// What was unpacked.

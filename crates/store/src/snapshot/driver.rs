@@ -8,7 +8,7 @@ use gantry_model::LayerId;
 use gantry_model::mount::RootMount;
 use gantry_sys::mount::{Attributes, Reach};
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
 use super::overlay::Overlay;
 use super::vfs::Vfs;
@@ -151,6 +151,24 @@ pub(crate) fn open_read_only(mount: &RootMount) -> Result<OwnedFd, Error> {
     clone().map_err(Error::io("mount", source))
 }
 
+/// Mounts what a description describes on a directory, in the calling thread's namespace.
+pub(crate) fn attach(mount: &RootMount, directory: &Path) -> Result<(), Error> {
+    let mounted = || -> std::io::Result<()> {
+        let tree = match mount {
+            RootMount::Bind { source } => {
+                let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+                rustix::mount::open_tree(rustix::fs::CWD, source, flags)?
+            }
+            RootMount::Overlay { lower, upper, work } => {
+                overlay(lower, upper.as_deref().zip(work.as_deref()))?
+            }
+        };
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        Ok(rustix::mount::move_mount(&tree, "", rustix::fs::CWD, directory, flags)?)
+    };
+    mounted().map_err(Error::io("mount a snapshot on", directory))
+}
+
 /// A mount's own descriptor is `O_PATH`; callers list the directory.
 fn root_of(mount: &OwnedFd) -> std::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -158,7 +176,7 @@ fn root_of(mount: &OwnedFd) -> std::io::Result<OwnedFd> {
 }
 
 /// Paths go to the kernel as `/proc/self/fd/<n>`, because a mount option has at most 255 bytes.
-fn open_overlay(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::io::Result<OwnedFd> {
+fn overlay(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::io::Result<OwnedFd> {
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (option, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
         rustix::mount::fsconfig_set_string(&context, option, value)?;
@@ -181,8 +199,12 @@ fn open_overlay(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::io::Re
     rustix::mount::fsconfig_create(&context)?;
     let attributes =
         if upper.is_some() { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_RDONLY };
-    let mount = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    root_of(&mount)
+    Ok(rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// The root directory of an overlay that is mounted nowhere.
+fn open_overlay(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::io::Result<OwnedFd> {
+    root_of(&overlay(lower, upper)?)
 }
 
 #[cfg(test)]

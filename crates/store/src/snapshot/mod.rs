@@ -154,6 +154,15 @@ impl Snapshots {
         driver::open(&self.mount(id)?)
     }
 
+    /// Mounts the merged tree, with the usual mount points, on a directory of the calling thread's mount
+    /// namespace, which should be one that nobody else is in. Not while a container runs on the snapshot.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSnapshot`], [`Error::Io`].
+    pub fn attach(&self, id: &SnapshotId, directory: &Path) -> Result<(), Error> {
+        driver::attach(&self.mount_to_run(id)?, directory)
+    }
+
     /// The layers below it, lowest first.
     ///
     /// # Errors

@@ -18,8 +18,8 @@ use super::driver::{Committed, Difference, Driver, Lower, OVERLAY, effective, op
 use super::{After, Change, ChangeKind, Usage, attributes_differ, check_path, count, deep, stub_components};
 use crate::Error;
 use crate::archive::{
-    self, ExtractOptions, Limits, OPAQUE, Owner, Source, Whiteouts, is_kept_xattr, is_whiteout, mtime_of,
-    times, write_layer,
+    self, ExtractOptions, Limits, OPAQUE, Onto, Owner, Source, Whiteouts, is_kept_xattr, is_whiteout,
+    mtime_of, times, write_layer,
 };
 
 /// Overlayfs. A snapshot is `fs` (upper) and `work`.
@@ -135,6 +135,7 @@ fn copy_through_pipe(directory: &Path, copy: &Path) -> Result<(), Error> {
         owner: Owner::Archive,
         epoch: None,
         implied_time: Timestamp::default(),
+        onto: Onto::New,
     };
     let (reader, writer) = io::pipe().map_err(Error::Output)?;
     std::thread::scope(|scope| {

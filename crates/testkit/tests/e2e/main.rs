@@ -2,6 +2,7 @@
 
 mod api;
 mod build;
+mod copy;
 mod crashes;
 mod full_disk;
 mod images;

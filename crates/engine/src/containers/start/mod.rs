@@ -83,6 +83,7 @@ pub(crate) struct Begun {
     pidfd: OwnedFd,
     network: Attached,
     stopwatch: Stopwatch,
+    rest: tokio::sync::OwnedMutexGuard<()>,
 }
 
 impl Task {
@@ -137,6 +138,7 @@ impl Task {
     pub(super) fn on_begun(&mut self, begun: Begun) {
         reap_later(begun.pidfd);
         self.callers.stopwatch = Some(begun.stopwatch);
+        self.callers.rest = Some(begun.rest);
         self.known.network = Arc::new(begun.network);
         self.publish_network("connect");
         match Link::new(begun.connection, START, &[(LAUNCH, Asked::Launch), (START, Asked::Start)]) {
@@ -158,6 +160,7 @@ impl Task {
             let _ = answer.send(Ok(()));
         }
         let ended = self.known.state.status == Status::Exited;
+        self.callers.rest = None;
         self.enter(Phase::Up);
         // It may have ended before the answer was read.
         if ended && self.phase == Phase::Up {
@@ -233,6 +236,8 @@ impl Start {
     fn steps(&self, mut stopwatch: Stopwatch) -> Result<Begun, Box<Failure>> {
         stopwatch.lap("a thread");
         let early = |error| Box::new(Failure { error, recorded: None, shim: None });
+        // Whoever looks at its files while it is at rest comes first.
+        let rest = Arc::clone(&self.entry.rest).blocking_lock_owned();
         devices(&self.record.host.device_requests).map_err(early)?;
         super::propagation::check(&self.record.mounts).map_err(early)?;
         let joined = self.joined().map_err(early)?;
@@ -258,7 +263,7 @@ impl Start {
         let mut connection = spawned.connection;
         let around = Surroundings { joined: &joined, network: &network, sockets: &sockets, hostname };
         match written.and_then(|()| self.launch(&mut connection, around, namespaces, &mut stopwatch)) {
-            Ok(()) => Ok(Begun { connection, pidfd: spawned.pidfd, network, stopwatch }),
+            Ok(()) => Ok(Begun { connection, pidfd: spawned.pidfd, network, stopwatch, rest }),
             Err(error) => {
                 let shim = Some((connection, spawned.pidfd));
                 Err(Box::new(Failure { error, recorded: Some(network), shim }))
