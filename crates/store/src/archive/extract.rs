@@ -8,17 +8,17 @@
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::io::{self, BufRead};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gantry_model::Timestamp;
 use gantry_sys::{rooted, tree, xattr};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Uid};
 use rustix::io::Errno;
 
+use super::attributes::{change_mode, mtime_of, set_xattrs, times};
 use super::entry::{Entries, Entry, Kind};
 use super::error::{ArchiveError, shown};
-use super::format::is_kept_xattr;
 use super::stream::check_ratio;
 use super::whiteout::{OPAQUE_FILE, WHITEOUT, WHITEOUT_META, is_whiteout, make_whiteout, mark_opaque};
 use super::{ExtractOptions, Extracted, Onto, Overwrite, Owner, Whiteouts};
@@ -556,41 +556,9 @@ fn clash(path: &[u8], there: &'static str, comes: &'static str) -> ArchiveError 
     ArchiveError::Clash { path: shown(path), there, comes }
 }
 
-/// Sets the mode of a thing that was just made. What somebody put in its place meanwhile may get it, but no
-/// link is followed: the kernel's own call would.
-fn change_mode(directory: BorrowedFd<'_>, name: &CStr, mode: Mode) -> io::Result<()> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let thing = rustix::fs::openat(directory, name, flags, Mode::empty())?;
-    Ok(rustix::fs::chmod(format!("/proc/self/fd/{}", thing.as_raw_fd()), mode)?)
-}
-
 fn restore_time(cached: &Cached) -> io::Result<()> {
     if cached.changed && cached.timed {
         rustix::fs::futimens(&cached.fd, &times(cached.mtime))?;
-    }
-    Ok(())
-}
-
-/// The modification time of a file.
-pub(crate) fn mtime_of(stat: &rustix::fs::Stat) -> Timespec {
-    Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0) }
-}
-
-/// Both times the same: the time of last access means nothing in an image.
-pub(crate) fn times(mtime: Timespec) -> Timestamps {
-    Timestamps { last_access: mtime, last_modification: mtime }
-}
-
-fn set_xattrs(target: xattr::Target<'_>, entry: &Entry) -> io::Result<()> {
-    for (name, value) in entry.xattrs.iter().filter(|(name, _)| is_kept_xattr(name)) {
-        let name = CString::new(name.as_slice())?;
-        match xattr::set(target, &name, value) {
-            // The file system has none of these, or the kernel allows them on files and directories alone.
-            Err(error)
-                if error.kind() == io::ErrorKind::Unsupported
-                    || name.to_bytes().starts_with(b"user.") && matches!(entry.kind, Kind::Symlink(_)) => {}
-            result => result?,
-        }
     }
     Ok(())
 }

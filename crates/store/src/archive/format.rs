@@ -18,7 +18,7 @@ use gantry_sys::xattr::{self, Target};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec};
 
 use super::Whiteouts;
-use super::extract::times;
+use super::attributes::times;
 use super::whiteout::{OPAQUE_FILE, WHITEOUT, is_whiteout};
 use crate::Error;
 

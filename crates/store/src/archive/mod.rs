@@ -13,6 +13,7 @@
 //! (`trusted.overlay.*`, `security.selinux`, `security.ima`, `security.evm`, `user.overlay.*`), owner
 //! names (only numbers count), volume labels, and names below `.wh..wh.` other than the opaque mark.
 
+mod attributes;
 mod entry;
 mod error;
 mod extract;
@@ -29,9 +30,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use gantry_model::Timestamp;
 
+pub(crate) use attributes::{mtime_of, times};
 pub(crate) use entry::{Entries, Entry, Kind};
 pub use error::ArchiveError;
-pub(crate) use extract::{mtime_of, times};
 pub use format::{EMPTY_LAYER_DIFF_ID, Source, write_layer};
 pub(crate) use format::{OPAQUE, Written, is_kept_xattr, member_header};
 pub use pack::{Packed, pack};

@@ -201,7 +201,7 @@ both! {
         let name = sleeper(bench, "user", &["-u", "app"]);
         bench.cli.ok(&["cp", "-a", &from, &format!("{name}:/mine")]);
         bench.cli.ok(&["cp", &from, &format!("{name}:/roots")]);
-        assert_eq!(bench.cli.ok(&["exec", &name, "stat", "-c", "%u:%g", "/mine", "/roots"]), "1000:1000\n0:0");
+        assert_eq!(bench.cli.ok(&["exec", &name, "stat", "-c", "%u:%g", "/mine", "/roots"]), "1000:1001\n0:0");
     }
 
     fn hostile_archives_reach_nothing_outside(bench) {
