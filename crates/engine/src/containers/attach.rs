@@ -13,7 +13,7 @@ use gantry_model::container::Status;
 use gantry_runtime::shim::protocol::{self, DEFAULT_DETACH_KEYS, Framing, Request, Streams};
 
 use super::core::Core;
-use super::index::Entry;
+use super::index::{Coming, Entry};
 use super::link::Pending;
 use super::task::{Answerer, Message, Phase, Task};
 use super::{Containers, Error, LogOptions};
@@ -42,6 +42,8 @@ pub struct Attachment {
     options: AttachOptions,
     detach_keys: Vec<u8>,
     tty: bool,
+    /// A start waits for it: the first output must not come before the client has its place.
+    coming: Coming,
 }
 
 impl Attachment {
@@ -78,6 +80,7 @@ impl Attachment {
         let (answer, answered) = tokio::sync::oneshot::channel();
         self.entry.tell(Message::Attach { attach, client: connection, answer })?;
         answered.await.map_err(|_| Error::Conflict("the container ended meanwhile".into()))??;
+        drop(self.coming);
         super::publish(&self.core, &self.entry.view().record, "attach", Vec::new());
         Ok(())
     }
@@ -180,7 +183,8 @@ impl Containers {
         }
         let detach_keys = detach_keys(&options.detach_keys)?;
         let tty = view.record.config.tty;
-        Ok(Attachment { core: Arc::clone(&self.core), entry, options, detach_keys, tty })
+        let coming = entry.expect_client();
+        Ok(Attachment { core: Arc::clone(&self.core), entry, options, detach_keys, tty, coming })
     }
 }
 

@@ -4,20 +4,27 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use gantry_model::ContainerId;
 use parking_lot::RwLock;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
 use super::record::View;
 use super::task::Message;
 use super::{Error, supervise};
+
+/// How long a start waits for clients that were told that they are attached.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One container: the way to its task, and its present view.
 pub(crate) struct Entry {
     /// Which.
     pub(crate) id: ContainerId,
     mailbox: UnboundedSender<Message>,
+    /// Clients that were told that they are attached and have no place yet.
+    coming: watch::Sender<usize>,
     /// The container is gone for good.
     removed: AtomicBool,
     view: RwLock<Arc<View>>,
@@ -31,10 +38,25 @@ impl Entry {
         Self {
             id: view.record.id.clone(),
             mailbox,
+            coming: watch::Sender::new(0),
             removed: AtomicBool::new(false),
             view: RwLock::new(Arc::new(view)),
             rest: Arc::default(),
         }
+    }
+
+    /// Announces a client that is about to attach.
+    pub(super) fn expect_client(self: &Arc<Self>) -> Coming {
+        self.coming.send_modify(|clients| *clients += 1);
+        Coming(Arc::clone(self))
+    }
+
+    /// Waits until each client that was told that it is attached has its place, or a second.
+    pub(super) async fn clients_have_come(&self) {
+        let mut coming = self.coming.subscribe();
+        let all = coming.wait_for(|clients| *clients == 0);
+        // One that takes longer than this is late, as it may be after the start too.
+        let _ = tokio::time::timeout(PATIENCE, all).await;
     }
 
     /// The present view.
@@ -65,6 +87,15 @@ impl Entry {
         } else {
             supervise::defect()
         }
+    }
+}
+
+/// A client that is about to attach, until dropped.
+pub(super) struct Coming(Arc<Entry>);
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.coming.send_modify(|clients| *clients -= 1);
     }
 }
 

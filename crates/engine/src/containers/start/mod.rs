@@ -62,6 +62,9 @@ impl Containers {
     /// [`Error::AlreadyStarted`] if it runs; [`Error::Launch`] with Docker's text if the process could
     /// not be made: it is `exited` (`created` before the first start) with exit code 126, 127 or 128 then.
     pub async fn start(&self, container: &str) -> Result<(), Error> {
+        if let Ok(entry) = self.core.index.find(container) {
+            entry.clients_have_come().await;
+        }
         self.ask(container, Message::Start).await
     }
 }
