@@ -16,7 +16,7 @@ use crate::workspace::{self, Profile, cargo};
 /// What to run.
 #[derive(clap::Args, Debug, Default)]
 pub(crate) struct Args {
-    /// Also the full-size hostile archives, the 200 kills, the crashes at every place, and the other long tests
+    /// Also the full-size hostile archives, the 200 kills, the crashes, losses of power and full disks at every place, and the other long tests
     #[arg(long)]
     all: bool,
 }
@@ -30,8 +30,8 @@ pub(crate) struct E2eArgs {
     compare: compare::Args,
 }
 
-/// The tests that need binaries which can be told to crash.
-const CRASHES: &str = "crashes::";
+/// The tests that need binaries which can be told to crash, to lose power and to fill the disk.
+const CRASHES: [&str; 2] = ["crashes::", "bad_disks::"];
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
@@ -59,14 +59,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         command.args(["--", "--show-output", "--test-threads", "2"]);
         if args.all {
             // They come last, with binaries of their own.
-            command.args(["--skip", CRASHES]);
+            command.args(CRASHES.iter().flat_map(|tests| ["--skip", tests]));
         }
         all_ran &= watch(&mut command, &mut tally)?;
     }
     if args.all {
         let binaries = workspace::build_with_failpoints()?;
         let mut command = cargo();
-        command.args(["test", "--package", "gantry-testkit", "--test", "e2e", "--", CRASHES]);
+        command.args(["test", "--package", "gantry-testkit", "--test", "e2e", "--"]);
+        command.args(CRASHES);
         command.args(["--show-output", "--test-threads", "2"]);
         command.env("GANTRY_BIN_DIR", &binaries).env("GANTRY_TEST_FULL", "1");
         all_ran &= watch(&mut command, &mut tally)?;

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// What a data root has besides the engine's database.
-const PARTS: [&str; 13] = [
+const PARTS: [&str; 14] = [
     "content.db",
     "content.db-wal",
     "content.db-shm",
@@ -43,6 +43,7 @@ const PARTS: [&str; 13] = [
     "tmp",
     "builds",
     "lock",
+    "reserve",
     "lost+found",
 ];
 
@@ -211,7 +212,7 @@ fn store(places: &Places, caretaker: Caretaker, report: &mut Report) -> Result<B
             }
             // What only a build held that failed, or that found another's result meanwhile.
             OwnedKind::Blob | OwnedKind::Layer if owned.holders.is_empty() => {
-                owned.holders.push("nobody: the next removal of an image or prune takes it".into());
+                owned.holders.push("nobody: the next collection takes it".into());
             }
             OwnedKind::Temporary if caretaker == Caretaker::Nobody => {
                 let text =

@@ -52,6 +52,12 @@ fn start() -> Result<()> {
         return Ok(());
     }
     #[cfg(feature = "failpoints")]
+    if std::env::args_os().nth(1).is_some_and(|word| word == "--lose-power") {
+        let path = std::env::args_os().nth(2).unwrap_or_default();
+        gantry_sys::filesystem::lose_power(std::fs::File::open(path)?)?;
+        return Ok(());
+    }
+    #[cfg(feature = "failpoints")]
     gantry_model::failpoint::arm("FAILPOINTS");
     let options = options::Options::read()?;
     settings::check(&options)?;

@@ -79,12 +79,18 @@ struct Shared {
 /// A failed transaction; nothing of it stays.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LedgerError {
-    /// The database failed.
-    #[error("engine database: {0}")]
-    State(#[from] gantry_state::Error),
+    /// The database failed. Whoever asked sees this text alone, so it has SQLite's, such as that the disk is full.
+    #[error("engine database: {}", crate::chain(.0))]
+    State(gantry_state::Error),
     /// A record cannot be read or written as JSON.
     #[error("engine database: a record cannot be read: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+impl From<gantry_state::Error> for LedgerError {
+    fn from(error: gantry_state::Error) -> Self {
+        Self::State(error)
+    }
 }
 
 impl From<rusqlite::Error> for LedgerError {

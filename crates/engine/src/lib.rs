@@ -226,7 +226,10 @@ fn host_facts(settings: Settings) -> Result<containers::core::HostFacts, OpenErr
     Ok(containers::core::HostFacts {
         cgroups,
         capabilities: containers::parse_bounding_set(&read("/proc/self/status")?),
-        boot_id: read("/proc/sys/kernel/random/boot_id")?.trim().to_owned(),
+        boot_id: gantry_sys::process::boot_id().map_err(|error| OpenError::Directory {
+            path: "/proc/sys/kernel/random/boot_id".into(),
+            reason: error.to_string(),
+        })?,
         shim: binary("gantry-shim")?,
         init: directory.join("gantry-init"),
         cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

@@ -1,5 +1,5 @@
-//! Places at which a test ends the process, as a crash would: before and after every state write, and
-//! between the steps of what is done in several.
+//! Places at which a test ends the process, as a crash or a loss of power would, or fills the disk: before and
+//! after every state write, and between the steps of what is done in several.
 //!
 //! Without the feature `failpoints`, which no release has, [`reached`] is nothing and the compiler
 //! removes it. With it, the environment says what happens:
@@ -9,6 +9,8 @@
 //! | `FAILPOINTS` | `name=action;…` in the syntax of the crate `fail`, from the process' start on; the action that crashes is `return`, so `2*off->1*return` crashes at the third time |
 //! | `FAILPOINTS_WHEN_READY` | the same, from the moment at which the daemon is ready |
 //! | `FAILPOINTS_WITNESS` | a file in which the name is left before the crash, so that a test knows that it happened |
+//! | `FAILPOINTS_THEN` | what happens there instead of the crash: see [`Consequence`] |
+//! | `FAILPOINTS_BOOT_ID` | what is taken for the kernel's boot id, as if the machine had been started again |
 //!
 //! A shim is given the daemon's. The names are values of [`Point`]: no place can have one that
 //! [`Point::ALL`] does not list, so a test that goes through the list goes through all places.
@@ -167,14 +169,72 @@ pub fn reached(point: Point) {
     let _ = point;
 }
 
+/// The boot id that a test gives instead of the kernel's.
+#[inline(always)]
+#[must_use]
+pub fn boot_id() -> Option<String> {
+    #[cfg(feature = "failpoints")]
+    return std::env::var("FAILPOINTS_BOOT_ID").ok();
+    #[cfg(not(feature = "failpoints"))]
+    None
+}
+
 #[cfg(feature = "failpoints")]
-pub use armed::{arm, environment};
+pub use armed::{Consequence, arm, environment};
 
 #[cfg(feature = "failpoints")]
 mod armed {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt as _;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
     use std::sync::Mutex;
+    use std::time::Duration;
 
     use super::Point;
+
+    /// What `FAILPOINTS_THEN` says.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub enum Consequence {
+        /// Nothing: the process ends.
+        Crash,
+        /// `power PATH`: the file system at the path forgets what is not on its disk and takes nothing more, and the
+        /// process ends.
+        PowerLoss(PathBuf),
+        /// `fill PATH`: this file takes all blocks that its file system has left, and the process goes on.
+        FullDisk(PathBuf),
+    }
+
+    impl Consequence {
+        fn wanted() -> Self {
+            let text = std::env::var("FAILPOINTS_THEN").unwrap_or_default();
+            match text.split_once(' ') {
+                Some(("power", path)) => Self::PowerLoss(path.into()),
+                Some(("fill", path)) => Self::FullDisk(path.into()),
+                _ => {
+                    assert!(text.is_empty(), "FAILPOINTS_THEN is power PATH or fill PATH");
+                    Self::Crash
+                }
+            }
+        }
+    }
+
+    /// Takes the last blocks too, also those that another write took and gave back because it did not fit.
+    fn fill(path: &Path) {
+        let file = File::create(path).expect("a test has made the directory");
+        let mut at = 0;
+        for _ in 0..3 {
+            for bytes in [1 << 20, 4096] {
+                let block = vec![1; bytes];
+                while file.write_all_at(&block, at).is_ok() {
+                    at += bytes as u64;
+                }
+                // What was only promised becomes blocks, so that nothing is given back later.
+                let _ = file.sync_all();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 
     /// What was armed last, for shims.
     static ARMED: Mutex<String> = Mutex::new(String::new());
@@ -197,16 +257,30 @@ mod armed {
     #[must_use]
     pub fn environment() -> Vec<String> {
         let armed = ARMED.lock().expect("nobody panics while it is held");
-        let witness = std::env::var("FAILPOINTS_WITNESS").map(|path| format!("FAILPOINTS_WITNESS={path}"));
-        std::iter::once(format!("FAILPOINTS={armed}")).chain(witness).collect()
+        let inherited = ["FAILPOINTS_WITNESS", "FAILPOINTS_THEN", "FAILPOINTS_BOOT_ID"];
+        let inherited =
+            inherited.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
+        std::iter::once(format!("FAILPOINTS={armed}")).chain(inherited).collect()
     }
 
     pub(super) fn reached(point: Point) {
         let crashes = fail::eval(point.name(), |_| ()).is_some();
         if crashes {
+            let consequence = Consequence::wanted();
+            match &consequence {
+                Consequence::Crash => {}
+                Consequence::PowerLoss(path) => {
+                    let ended = Command::new("/proc/self/exe").arg("--lose-power").arg(path).status();
+                    assert!(ended.is_ok_and(|status| status.success()), "only gantryd loses power");
+                }
+                Consequence::FullDisk(path) => fill(path),
+            }
             if let Some(path) = std::env::var_os("FAILPOINTS_WITNESS") {
                 // A test that does not find it fails and says so.
                 let _ = std::fs::write(path, point.name());
+            }
+            if matches!(consequence, Consequence::FullDisk(_)) {
+                return;
             }
             // No destructor runs, and nothing is flushed: what kill -9 is.
             std::process::abort();

@@ -173,11 +173,12 @@ impl Writer {
         let placed = self.place(expected)?;
         let directory = store.path("content/blobs/sha256");
         File::open(&directory).and_then(|d| d.sync_all()).map_err(Error::io("sync", &directory))?;
-        store.database.write::<_, Error>(|transaction| {
+        let recorded = store.database.write::<_, Error>(|transaction| {
             record(transaction, &placed.digest, placed.size_bytes)?;
             lease.hold_blob_in(transaction, &placed.digest)?;
             Ok(placed.digest)
-        })
+        });
+        recorded.inspect_err(|_| store.forget_unrecorded(&placed.digest))
     }
 
     /// Gives the bytes their name. The caller syncs and records.
@@ -194,6 +195,22 @@ impl Writer {
         fs::rename(&self.path, &path).map_err(Error::io("rename to", &path))?;
         reached(Point::BlobPlaced);
         Ok(Placed { digest, size_bytes })
+    }
+}
+
+impl Inner {
+    /// After a failure, with [`Inner::blobs`] held since before: removes the bytes again that got their name and no
+    /// row. Those that have one, of an earlier time, stay.
+    pub(crate) fn forget_unrecorded(&self, digest: &Digest) {
+        let recorded = self.database.read::<_, Error>(|transaction| {
+            let sql = "SELECT 1 FROM blob WHERE digest = ?1";
+            Ok(transaction.prepare_cached(sql)?.exists([digest.as_bytes()])?)
+        });
+        if matches!(recorded, Ok(false))
+            && let Err(error) = fs::remove_file(self.blob_path(digest))
+        {
+            tracing::warn!(blob = %digest, %error, "a blob without a record goes when the store is opened next");
+        }
     }
 }
 

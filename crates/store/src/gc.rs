@@ -42,6 +42,21 @@ const UNREFERENCED_BLOBS: &str = "SELECT digest, size FROM blob
     AND NOT EXISTS (SELECT 1 FROM layer WHERE layer.blob = digest)
     AND NOT EXISTS (SELECT 1 FROM lease_blob WHERE lease_blob.blob = digest)";
 
+/// Whether this lease alone holds some layer or blob.
+pub(crate) fn is_alone(transaction: &Transaction<'_>, lease: i64) -> Result<bool, Error> {
+    let layer = "SELECT 1 FROM lease_layer AS l WHERE lease = ?1
+        AND NOT EXISTS (SELECT 1 FROM image_layer WHERE layer = l.layer)
+        AND NOT EXISTS (SELECT 1 FROM snapshot_layer WHERE layer = l.layer)
+        AND NOT EXISTS (SELECT 1 FROM lease_layer WHERE layer = l.layer AND lease <> ?1)";
+    let blob = "SELECT 1 FROM lease_blob AS b WHERE lease = ?1
+        AND NOT EXISTS (SELECT 1 FROM image WHERE id = b.blob)
+        AND NOT EXISTS (SELECT 1 FROM reference WHERE target = b.blob)
+        AND NOT EXISTS (SELECT 1 FROM layer WHERE layer.blob = b.blob)
+        AND NOT EXISTS (SELECT 1 FROM lease_blob WHERE lease_blob.blob = b.blob AND lease <> ?1)";
+    Ok(transaction.prepare_cached(layer)?.exists([lease])?
+        || transaction.prepare_cached(blob)?.exists([lease])?)
+}
+
 /// Forgets everything that nothing refers to. Afterwards: [`finish`].
 pub(crate) fn forget_garbage(transaction: &Transaction<'_>) -> Result<Garbage, Error> {
     let mut garbage = Garbage::default();

@@ -347,12 +347,18 @@ impl Inner {
         Ok(Layer { id, diff_id: finished.diff_id, size_bytes, entries, newest })
     }
 
-    /// Forgets a layer that could not be made. What fails here is done at the next open.
+    /// Forgets a layer that could not be made, perhaps because the disk is full: then the reserve is given up, or its
+    /// own files are unlinked first. What fails here is done at the next open.
     pub(crate) fn abandon_layer(&self, id: LayerId) {
-        let buried = self.database.write_relaxed::<_, Error>(|transaction| {
-            transaction.execute("DELETE FROM layer WHERE id = ?1 AND state = 0", [id.0.cast_signed()])?;
-            trash::bury(transaction, format!("layers/{id}"))
-        });
+        let forget = || {
+            self.database.write_relaxed::<_, Error>(|transaction| {
+                transaction.execute("DELETE FROM layer WHERE id = ?1 AND state = 0", [id.0.cast_signed()])?;
+                trash::bury(transaction, format!("layers/{id}"))
+            })
+        };
+        let buried = forget()
+            .or_else(|error| if self.spend_reserve() { forget() } else { Err(error) })
+            .or_else(|_| self.unlink("layers", id.to_string().as_ref()).and_then(|()| forget()));
         match buried {
             Ok(tombstone) => self.discard(&[tombstone]),
             Err(error) => tracing::warn!(layer = %id, %error, "an unfinished layer could not be removed yet"),

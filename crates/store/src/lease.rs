@@ -5,8 +5,8 @@ use std::sync::Arc;
 use gantry_model::{Digest, LayerId};
 use gantry_state::rusqlite::{OptionalExtension, Transaction};
 
-use crate::Error;
 use crate::store::Inner;
+use crate::{Error, gc};
 
 /// Access to leases.
 #[derive(Clone)]
@@ -130,7 +130,7 @@ impl Lease {
         })
     }
 
-    /// Ends the lease, also a named one. What only it held is garbage from now on.
+    /// Ends the lease, also a named one. What only it held is garbage from now on, and collected in the background.
     ///
     /// # Errors
     /// What the database said.
@@ -140,10 +140,15 @@ impl Lease {
     }
 
     fn delete(&self) -> Result<(), Error> {
-        self.store.database.write_relaxed(|transaction| {
+        let leaves_garbage = self.store.database.write_relaxed::<_, Error>(|transaction| {
+            let leaves_garbage = gc::is_alone(transaction, self.id)?;
             transaction.prepare_cached("DELETE FROM lease WHERE id = ?1")?.execute([self.id])?;
-            Ok(())
-        })
+            Ok(leaves_garbage)
+        })?;
+        if leaves_garbage {
+            self.store.background.collect();
+        }
+        Ok(())
     }
 }
 

@@ -38,6 +38,7 @@ pub mod layer;
 pub mod lease;
 pub mod snapshot;
 
+mod reserve;
 mod schema;
 mod store;
 mod trash;

@@ -95,10 +95,8 @@ impl Store {
         }
         mount_points::make(root)?;
         let database = Database::open(&root.join("content.db"), &SCHEMA)?;
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .map_err(Error::io("read", "/proc/sys/kernel/random/boot_id"))?
-            .trim()
-            .to_owned();
+        let boot =
+            gantry_sys::process::boot_id().map_err(Error::io("read", "/proc/sys/kernel/random/boot_id"))?;
         let driver = choose_driver(&database, root, options.driver)?;
         let root = root.clone();
         let inner = trash::start(|background| Inner {
@@ -163,6 +161,13 @@ impl Store {
     /// What the file system or database said; what was tombstoned goes later.
     pub fn collect(&self) -> Result<gc::Collected, Error> {
         gc::collect(&self.inner)
+    }
+
+    /// Gives up the blocks that are kept for removing things on a full disk. Whether there were some: then it is
+    /// worth trying again. They come back when the disk has room.
+    #[must_use]
+    pub fn spend_reserve(&self) -> bool {
+        self.inner.spend_reserve()
     }
 
     /// Unlinks what lies in `trash/` now instead of in the background.
@@ -244,6 +249,7 @@ fn recover(inner: &Inner) -> Result<(), Error> {
         inner.unlink("tmp", &name)?;
     }
     sweep(inner)?;
+    inner.fill_reserve();
     inner.background.wake();
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! How trees go away: a tombstone row in the transaction that forgets them, a rename to `trash/`, and
-//! unlinking by a background thread, which also learns when layers have reached the disk.
+//! unlinking by a background thread, which also collects what a lease left that ended, learns when layers have
+//! reached the disk, and puts new blocks into a reserve that was given up.
 //!
 //! Each step can be repeated: after a crash [`finish`] renames what the rows say is still in its place.
 
@@ -8,6 +9,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -18,8 +20,8 @@ use gantry_state::rusqlite::Transaction;
 use gantry_sys::tree;
 use parking_lot::Mutex;
 
-use crate::Error;
 use crate::store::Inner;
+use crate::{Error, gc};
 
 /// How long trash may lie: unlinking competes with what users wait for.
 const DELAY: Duration = Duration::from_secs(1);
@@ -60,6 +62,16 @@ impl Inner {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What the background thread does when it is woken.
+    fn tidy(&self) -> Result<(), Error> {
+        if self.background.garbage.swap(false, Ordering::Relaxed) {
+            gc::collect(self)?;
+        }
+        self.empty_trash()?;
+        self.fill_reserve();
+        Ok(())
     }
 
     /// Unlinks everything in `trash/`, then forgets it.
@@ -121,6 +133,8 @@ impl Inner {
 /// The background thread, seen from the store. The thread ends when this is dropped.
 pub(crate) struct Background {
     waker: Sender<()>,
+    /// Whether a lease has ended that alone held something.
+    garbage: AtomicBool,
     /// Held while the trash is emptied.
     emptying: Mutex<()>,
 }
@@ -130,12 +144,19 @@ impl Background {
     pub(crate) fn wake(&self) {
         let _ = self.waker.send(());
     }
+
+    /// Lets the thread collect garbage, soon.
+    pub(crate) fn collect(&self) {
+        self.garbage.store(true, Ordering::Relaxed);
+        self.wake();
+    }
 }
 
 /// Starts the background thread.
 pub(crate) fn start(build: impl FnOnce(Background) -> Inner) -> Arc<Inner> {
     let (waker, wakes) = channel();
-    let inner = Arc::new(build(Background { waker, emptying: Mutex::new(()) }));
+    let inner =
+        Arc::new(build(Background { waker, garbage: AtomicBool::new(false), emptying: Mutex::new(()) }));
     let weak: Weak<Inner> = Arc::downgrade(&inner);
     let work = move || {
         let mut promote = false;
@@ -153,7 +174,7 @@ pub(crate) fn start(build: impl FnOnce(Background) -> Inner) -> Arc<Inner> {
                 }
             }
             let Some(store) = weak.upgrade() else { return };
-            let result = if woken { store.empty_trash() } else { store.promote() };
+            let result = if woken { store.tidy() } else { store.promote() };
             promote = woken;
             if let Err(error) = result {
                 tracing::warn!(%error, "background work of the store failed; it will be tried again");

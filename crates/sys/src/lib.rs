@@ -9,6 +9,7 @@
 pub mod bpf;
 pub mod caps;
 pub mod fdpass;
+pub mod filesystem;
 pub mod memory;
 pub mod mount;
 pub mod netlink;

@@ -12,6 +12,19 @@ use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// The kernel's id of this boot: 36 characters. What lives in the kernel alone does so in one boot.
+///
+/// # Errors
+/// `/proc` is not there.
+pub fn boot_id() -> io::Result<String> {
+    if let Some(given) = gantry_model::failpoint::boot_id() {
+        return Ok(given);
+    }
+    let mut id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    id.truncate(id.trim_end().len());
+    Ok(id)
+}
+
 /// Namespaces that a new process gets of its own, as `CLONE_NEW*` bits.
 pub use crate::ns::Kinds;
 

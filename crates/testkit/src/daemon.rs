@@ -25,6 +25,8 @@ struct Own {
     flags: Vec<String>,
     /// What starts it, such as `nsenter`: the program and its arguments.
     within: Vec<String>,
+    /// Variables that each start of it gets, and each other program of ours that looks at it.
+    environment: Mutex<Vec<(String, String)>>,
     child: Mutex<Option<Child>>,
 }
 
@@ -77,6 +79,7 @@ impl Daemon {
             cgroup_parent: format!("/gantry-e2e-{}-{number}", std::process::id()),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             within: within.iter().map(|&word| word.to_owned()).collect(),
+            environment: Mutex::default(),
             child: Mutex::new(None),
             root,
         };
@@ -132,6 +135,29 @@ impl Daemon {
     /// It ends, or does not answer within 30 seconds.
     pub fn start_again(&self) {
         self.start_with(&[]);
+    }
+
+    /// Sets a variable for all starts to come, and for `gantryd fsck`.
+    ///
+    /// # Panics
+    /// Never: nobody panics while holding the list.
+    pub fn set(&self, variable: &str, value: &str) {
+        let mut environment = self.own().environment.lock().expect("no test panics while it holds this");
+        environment.retain(|(name, _)| name != variable);
+        environment.push((variable.to_owned(), value.to_owned()));
+    }
+
+    /// A command of `gantryd`'s own that looks at this daemon's places.
+    ///
+    /// # Panics
+    /// The daemon was not started from a build of ours.
+    #[must_use]
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(binary("gantryd").expect("the daemon was started from it"));
+        command.arg(name).args(self.places());
+        let environment = self.own().environment.lock().expect("no test panics while it holds this");
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        command
     }
 
     /// The same with additional variables in its environment.
@@ -202,7 +228,9 @@ impl Daemon {
         };
         command.args(self.places()).arg("-p").arg(root.join("pid")).arg("-H").arg(self.host());
         command.args(&own.flags);
-        command.envs(environment.iter().copied());
+        let lasting = own.environment.lock().expect("no test panics while it holds this");
+        command.envs(lasting.iter().map(|(name, value)| (name, value))).envs(environment.iter().copied());
+        drop(lasting);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file can be shared")).stderr(log);
         command.spawn().expect("gantryd can be started")
     }

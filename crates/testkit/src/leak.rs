@@ -40,8 +40,7 @@ pub fn check(daemon: &Daemon) {
 /// It has findings.
 #[track_caller]
 pub fn explained(daemon: &Daemon) {
-    let gantryd = crate::daemon::binary("gantryd").expect("the daemon was started from it");
-    let done = finish(Command::new(gantryd).arg("fsck").arg("--verbose").args(daemon.places()));
+    let done = finish(daemon.command("fsck").arg("--verbose"));
     assert_eq!(done.code, 0, "fsck:\n{}{}\n{}", done.stdout, done.stderr, daemon.log());
 }
 
@@ -49,7 +48,12 @@ pub fn explained(daemon: &Daemon) {
 fn found(daemon: &Daemon) -> Vec<String> {
     let Some(root) = daemon.root() else { return Vec::new() };
     let mut left = Vec::new();
-    left.extend(mounts(root).into_iter().map(|mount| format!("mount {mount}")));
+    // A disk of a test's own is where the data lie.
+    let disk = root.join("data");
+    let is_disk = |mount: &String| mount.split(' ').nth(4).is_some_and(|place| Path::new(place) == disk);
+    left.extend(
+        mounts(root).into_iter().filter(|mount| !is_disk(mount)).map(|mount| format!("mount {mount}")),
+    );
     let own = daemon.pid();
     let others = processes(root).into_iter().filter(|(pid, _)| Some(*pid) != own);
     left.extend(others.map(|(pid, command)| format!("process {pid}: {command}")));
@@ -194,6 +198,15 @@ pub fn check_stopped(daemon: &Daemon) {
     let listed = Command::new("nft").args(["list", "tables"]).output();
     let text = listed.map(|listed| String::from_utf8_lossy(&listed.stdout).into_owned()).unwrap_or_default();
     assert!(!text.contains(&table), "the table {table} is left\n{}", daemon.log());
+}
+
+/// Takes away what a machine that is started again has no more of: a daemon's processes, mounts, links, rules and
+/// control groups, and what lies in `/run`. The daemon has ended.
+pub fn reboot(daemon: &Daemon) {
+    sweep(daemon);
+    if let Some(root) = daemon.root() {
+        let _ = fs::remove_dir_all(root.join("run"));
+    }
 }
 
 /// Removes what a failed test left, so that the next one finds the machine as it was.

@@ -28,6 +28,7 @@ pub mod bench;
 pub mod command;
 pub mod compare;
 pub mod daemon;
+pub mod disk;
 pub mod http;
 pub mod image;
 pub mod leak;

@@ -166,6 +166,10 @@ pub(crate) fn release(core: &Core, record: &Record, network: &Attached) -> Vec<S
     let mut failures = Vec::new();
     if network.sandbox.is_some() {
         failures = core.sandboxes.leave(&record.id, network);
+        // A full disk has no room to record it.
+        if !failures.is_empty() && core.store.spend_reserve() {
+            failures = core.sandboxes.leave(&record.id, network);
+        }
     }
     reached(Point::StopLeft);
     remove_tree(&core.host.shim_directory(&record.id), &mut failures);
@@ -173,7 +177,25 @@ pub(crate) fn release(core: &Core, record: &Record, network: &Attached) -> Vec<S
 }
 
 /// Removes everything that a container has; its row last, and only if all else went.
+///
+/// A full disk may have no room to record that. Then the blocks kept for it are given up; where others have taken
+/// those, what the container itself wrote is unlinked at once and not a second later.
 pub(crate) fn unmake(core: &Core, record: &Record, options: RemoveOptions) -> Vec<String> {
+    let mut failures = unmake_once(core, record, options);
+    if !failures.is_empty() && core.store.spend_reserve() {
+        failures = unmake_once(core, record, options);
+    }
+    if !failures.is_empty() {
+        let unlinked = core.store.snapshots().unlink(&SnapshotId::from(&record.id));
+        if let Err(error) = unlinked.and_then(|()| core.store.empty_trash()) {
+            tracing::warn!("what container {} wrote was not unlinked: {}", record.id, crate::chain(&error));
+        }
+        failures = unmake_once(core, record, options);
+    }
+    failures
+}
+
+fn unmake_once(core: &Core, record: &Record, options: RemoveOptions) -> Vec<String> {
     let mut failures = Vec::new();
     reached(Point::RemoveReleased);
     let has_volumes = record.mounts.iter().any(|point| point.kind == MountKind::Volume);

@@ -93,6 +93,9 @@ pub(super) enum Phase {
     Gone,
 }
 
+/// After this a state that could not be recorded is tried again.
+const SAVE_AGAIN: Duration = Duration::from_secs(1);
+
 /// What is known about the container; the view is made of it.
 pub(super) struct Known {
     pub(super) record: Arc<Record>,
@@ -147,6 +150,8 @@ pub(super) struct Task {
     pub(super) restart_at: Option<Instant>,
     /// A state that had to be recorded was not: nothing is acknowledged until one is.
     is_unsaved: bool,
+    /// When to try again to record a state that could not be, for want of room on the disk.
+    save_at: Option<Instant>,
     /// What a shim that was taken up said about how things are, until that is dealt with.
     pub(super) heard: Option<Box<protocol::State>>,
 }
@@ -171,6 +176,7 @@ impl Spawned {
             deferred: Vec::new(),
             restart_at: None,
             is_unsaved: false,
+            save_at: None,
             heard: None,
         }))
     }
@@ -190,6 +196,7 @@ enum Step {
     Message(Option<Message>),
     Arrival(Arrival),
     RestartDue,
+    SaveDue,
 }
 
 impl Step {
@@ -199,7 +206,7 @@ impl Step {
             Self::Message(Some(Message::Begun(_) | Message::BeginFailed(_) | Message::Settled(_)))
             | Self::Arrival(_)
             | Self::RestartDue => true,
-            Self::Message(_) => false,
+            Self::Message(_) | Self::SaveDue => false,
         }
     }
 }
@@ -211,6 +218,7 @@ impl Task {
                 message = self.mailbox.recv() => Step::Message(message),
                 arrival = arrival(&mut self.link) => Step::Arrival(arrival),
                 () = due(self.restart_at) => Step::RestartDue,
+                () = due(self.save_at) => Step::SaveDue,
             };
             let took_word = step.is_word();
             match supervise::guard(|| self.take(step)) {
@@ -233,6 +241,13 @@ impl Task {
             Step::RestartDue => {
                 self.restart_at = None;
                 self.begin();
+            }
+            Step::SaveDue => {
+                if self.save()
+                    && let Some(link) = &mut self.link
+                {
+                    link.acknowledge(self.known.seq);
+                }
             }
         }
         ControlFlow::Continue(())
@@ -384,6 +399,7 @@ impl Task {
             tracing::error!("the state of container {} was not recorded: {error}", record.id);
         }
         self.is_unsaved &= written.is_err();
+        self.save_at = written.is_err().then(|| Instant::now() + SAVE_AGAIN);
         written.is_ok()
     }
 

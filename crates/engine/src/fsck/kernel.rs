@@ -57,7 +57,7 @@ impl Looking<'_> {
 
     /// Whether what the records say of processes is so.
     pub(super) fn truth(&self, shims: &Shims, inventory: &mut Inventory) {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let boot = gantry_sys::process::boot_id().unwrap_or_default();
         for (id, row) in &self.records.containers {
             let (name, state) = (&row.record.name, &row.state);
             let is_live = state.is_running();
@@ -66,7 +66,7 @@ impl Looking<'_> {
                 continue;
             }
             let process = i32::try_from(state.pid).ok();
-            let lives = row.boot == boot.trim()
+            let lives = row.boot == boot
                 && process.is_some_and(|pid| Process::adopt(pid, state.start_time_ticks).is_ok());
             match (self.caretaker, shims.contains_key(id.as_str())) {
                 (_, true) if lives => inventory.own("process", state.pid, format!("container {name}")),

@@ -143,10 +143,31 @@ impl Volumes {
                 .execute((&volume.name, &record))
                 .map_err(LedgerError::from)
         })?;
-        let made = make_directory(&volume.mountpoint, &record);
-        made.map_err(|error| Error::Internal(format!("error while creating volume root path: {error}")))?;
+        if let Err(error) = make_directory(&volume.mountpoint, &record) {
+            self.unmake(volume);
+            return Err(Error::Internal(format!("error while creating volume root path: {error}")));
+        }
         reached(Point::VolumeMade);
         Ok(())
+    }
+
+    /// Takes back what [`Self::make`] did before it failed. Never a file of anybody's: one that is there makes the
+    /// volume stay.
+    fn unmake(&self, volume: &Volume) {
+        let directory = self.directory.join(&volume.name);
+        if fs::remove_dir(&volume.mountpoint).is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
+            return;
+        }
+        // What cannot be removed now is made whole by the next use, as the row is.
+        let _ = fs::remove_file(directory.join("volume.json"));
+        let _ = fs::remove_dir(&directory);
+        let deleted = self.ledger.write(|transaction| {
+            let mut delete = transaction.prepare_cached("DELETE FROM volumes WHERE name = ?1")?;
+            delete.execute([&volume.name]).map_err(LedgerError::from)
+        });
+        if let Err(error) = deleted {
+            tracing::warn!("volume {} was half made and is recorded: {error}", volume.name);
+        }
     }
 
     /// All volumes by name. Filters: `name`, `driver`, `label`, `dangling`.

@@ -340,12 +340,13 @@ impl Images {
         // Once for the layers' trees, the configurations' bytes and their names.
         rustix::fs::syncfs(&store.directory).map_err(Error::io("sync", &store.root))?;
         reached(Point::ImageSynced);
-        store.database.write(|transaction| {
+        let recorded = store.database.write(|transaction| {
             for (one, placed) in images.iter().zip(&placed) {
                 record_one(transaction, one, placed.size_bytes)?;
             }
             Ok(())
-        })
+        });
+        recorded.inspect_err(|_| images.iter().for_each(|one| store.forget_unrecorded(&one.id)))
     }
 
     /// What a name means now; `None` if nothing.

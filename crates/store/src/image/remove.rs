@@ -22,17 +22,32 @@ pub(super) fn remove(
 ) -> Result<Vec<Removed>, ImageError> {
     let meaning = Meaning::of(text)?;
     let _blobs = store.blobs.lock();
-    let (removed, garbage) = store.database.write(|transaction| {
-        let mut removal = Removal { store, transaction, options, in_use, removed: Vec::new() };
-        let id = find(transaction, &meaning, text)?.ok_or_else(|| meaning.not_found())?;
-        removal.by_text(&id, &meaning, text)?;
-        let gone = removal.removed.iter().any(|removed| matches!(removed, Removed::Image(_)));
-        let garbage = if gone { gc::forget_garbage(transaction)? } else { Garbage::default() };
-        Ok::<_, ImageError>((removal.removed, garbage))
-    })?;
+    let remove = || remove_rows(store, &meaning, text, options, in_use);
+    let (removed, garbage) = match remove() {
+        // The disk may be full; another image is refused again for its own reason.
+        Err(ImageError::Store(_)) if store.spend_reserve() => remove(),
+        result => result,
+    }?;
     store.images.clear();
     gc::finish(store, &garbage);
     Ok(removed)
+}
+
+fn remove_rows(
+    store: &Arc<Inner>,
+    meaning: &Meaning,
+    text: &str,
+    options: RemoveOptions,
+    in_use: &dyn InUse,
+) -> Result<(Vec<Removed>, Garbage), ImageError> {
+    store.database.write(|transaction| {
+        let mut removal = Removal { store, transaction, options, in_use, removed: Vec::new() };
+        let id = find(transaction, meaning, text)?.ok_or_else(|| meaning.not_found())?;
+        removal.by_text(&id, meaning, text)?;
+        let gone = removal.removed.iter().any(|removed| matches!(removed, Removed::Image(_)));
+        let garbage = if gone { gc::forget_garbage(transaction)? } else { Garbage::default() };
+        Ok((removal.removed, garbage))
+    })
 }
 
 /// Which reasons against a removal count.

@@ -269,9 +269,18 @@ impl Snapshots {
 
     /// Removes it; its files are unlinked in the background. One that is not there is no error.
     ///
+    /// A full disk may have no room to record that. Then the reserve is given up; where others have taken that, its
+    /// files are unlinked first.
+    ///
     /// # Errors
     /// What the file system or database said.
     pub fn remove(&self, id: &SnapshotId) -> Result<(), Error> {
+        self.forget(id)
+            .or_else(|error| if self.store.spend_reserve() { self.forget(id) } else { Err(error) })
+            .or_else(|_| self.unlink(id).and_then(|()| self.forget(id)))
+    }
+
+    fn forget(&self, id: &SnapshotId) -> Result<(), Error> {
         let tombstone = self.store.database.write_relaxed::<_, Error>(|transaction| {
             let sql = "DELETE FROM snapshot WHERE id = ?1";
             if transaction.prepare_cached(sql)?.execute([id.as_str()])? == 0 {
@@ -282,6 +291,21 @@ impl Snapshots {
         reached(Point::RemoveForgotten);
         self.store.discard(tombstone.as_slice());
         Ok(())
+    }
+
+    /// Unlinks its files at once and leaves its row, for a disk that is too full to record anything; then there is
+    /// room for [`Self::remove`]. After a crash between the two the next open forgets the row.
+    ///
+    /// # Errors
+    /// What the file system said.
+    pub fn unlink(&self, id: &SnapshotId) -> Result<(), Error> {
+        let from = self.directory(id);
+        // Half of its files must not look like all of them.
+        match fs::rename(&from, self.store.path("tmp").join(id.as_str())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Error::io("move away", &from)(error)),
+            Ok(()) => self.store.unlink("tmp", id.as_str().as_ref()),
+        }
     }
 
     /// All of them.

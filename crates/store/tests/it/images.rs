@@ -419,3 +419,26 @@ fn a_data_root_keeps_its_driver() {
     let overlay = Options { driver: DriverChoice::Overlay };
     assert!(matches!(Store::open(&scratch.0, &overlay), Err(Error::Driver { .. })));
 }
+
+/// What only a lease held is collected when it ends, without anybody asking.
+#[test]
+fn the_end_of_a_lease_is_the_end_of_what_it_alone_held() {
+    let scratch = Scratch::new("lease-end");
+    let store = open(&scratch.0);
+    let image = import(&store, "kept", Some("kept:1"));
+    let blobs = || fs::read_dir(scratch.0.join("content/blobs/sha256")).expect("a directory").count();
+    let before = blobs();
+    let lease = store.leases().temporary("test").expect("a lease");
+    lease.hold_image(&image.id).expect("held");
+    let mut writer = store.content().writer().expect("a writer");
+    std::io::Write::write_all(&mut writer, b"nobody else has this").expect("written");
+    writer.commit(None, &lease).expect("a blob");
+    assert_eq!(blobs(), before + 1);
+    drop(lease);
+    let begun = std::time::Instant::now();
+    while blobs() > before {
+        assert!(begun.elapsed().as_secs() < 20, "it is not collected");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(store.images().get(&image.id).is_ok(), "what an image has stays");
+}

@@ -15,21 +15,21 @@ use gantry_testkit::{Bench, Client, Daemon, Done, daemon, full, http, leak};
 use crate::survival::{files, records_are_true, volumes};
 
 /// What is crashed.
-struct Operation {
+pub(crate) struct Operation {
     /// The second word of its places' names.
-    word: &'static str,
+    pub(crate) word: &'static str,
     /// Makes what it works on.
-    prepare: fn(&Bench),
+    pub(crate) prepare: fn(&Bench),
     /// Does it; also once more after a crash, when it may have been done already.
-    act: fn(&Bench) -> Done,
+    pub(crate) act: fn(&Bench) -> Done,
     /// What it then may say.
-    done_already: &'static str,
+    pub(crate) done_already: &'static str,
 }
 
 /// The one container.
-const NAME: &str = "crash";
+pub(crate) const NAME: &str = "crash";
 /// The one image.
-const IMAGE: &str = "made:1";
+pub(crate) const IMAGE: &str = "made:1";
 const NOBODY_SAYS_THIS: &str = "\0";
 const RUN: [&str; 11] = ["run", "-d", "-P", "--expose", "80", "-v", "/www", "--name", NAME, BUSYBOX, "sleep"];
 
@@ -43,13 +43,19 @@ fn run(bench: &Bench) {
     bench.cli.ok(&[&RUN[..], &["600"]].concat());
 }
 
-const OPERATIONS: [Operation; 9] = [
+pub(crate) const OPERATIONS: [Operation; 10] = [
     Operation { word: "import", prepare: nothing, act: import, done_already: NOBODY_SAYS_THIS },
     Operation {
         word: "rmi",
         prepare: |bench| assert_eq!(import(bench).code, 0),
         act: |bench| bench.cli.run(&["rmi", IMAGE]),
         done_already: "No such image",
+    },
+    Operation {
+        word: "tag",
+        prepare: nothing,
+        act: |bench| bench.cli.run(&["tag", BUSYBOX, IMAGE]),
+        done_already: NOBODY_SAYS_THIS,
     },
     Operation {
         word: "create",
@@ -104,7 +110,7 @@ const OPERATIONS: [Operation; 9] = [
 ];
 
 /// The names of all places; `None` where the binaries have none.
-fn places() -> Option<Vec<String>> {
+pub(crate) fn places() -> Option<Vec<String>> {
     if gantry_testkit::against_dockerd() {
         gantry_testkit::skip("only gantryd can be crashed at a place");
         return None;
@@ -117,7 +123,7 @@ fn places() -> Option<Vec<String>> {
     Some(listed.stdout.lines().map(str::to_owned).collect())
 }
 
-fn operation_of(place: &str) -> &str {
+pub(crate) fn operation_of(place: &str) -> &str {
     place.split('.').nth(1).expect("process.operation.what")
 }
 
@@ -134,19 +140,30 @@ fn every_place_has_an_operation() {
 
 /// What a daemon without any container has.
 #[derive(Debug, PartialEq, Eq)]
-struct Base {
+pub(crate) struct Base {
     layers: Vec<std::ffi::OsString>,
     blobs: Vec<std::ffi::OsString>,
     volumes: usize,
 }
 
 impl Base {
-    fn of(bench: &Bench) -> Self {
+    pub(crate) fn of(bench: &Bench) -> Self {
         Self {
             layers: files(bench, "data/layers"),
             blobs: files(bench, "data/content/blobs/sha256"),
             volumes: volumes(bench),
         }
+    }
+
+    /// Asserts that nothing else is there.
+    pub(crate) fn check(&self, bench: &Bench, what: &str) {
+        leak::check(&bench.daemon);
+        // Trees leave their places a second after their rows.
+        let begun = Instant::now();
+        while Self::of(bench) != *self && begun.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(Self::of(bench), *self, "{what}\n{}", bench.daemon.log());
     }
 }
 
@@ -157,8 +174,14 @@ fn crash(word: &str) {
     let Some(daemon) = Daemon::start(&[]) else { return };
     let Some(bench) = Bench::new(daemon, Client::Gantry) else { return };
     let base = Base::of(&bench);
+    walk(&places, word, |place, action| once(&bench, operation, place, action, &base));
+}
+
+/// Does something at each place of an operation and at each state write. `act` is given the place and the action for
+/// it, and returns whether the operation came by there.
+pub(crate) fn walk(places: &[String], word: &str, mut act: impl FnMut(&str, &str) -> bool) {
     for place in places.iter().filter(|place| operation_of(place) == word) {
-        assert!(once(&bench, operation, place, "1*return", &base), "{word} does not come by {place}");
+        assert!(act(place, "1*return"), "{word} does not come by {place}");
     }
     for place in ["daemon.state.committing", "daemon.state.committed"] {
         // A handful shows the way; all of them are for the long run.
@@ -166,7 +189,7 @@ fn crash(word: &str) {
         let mut fired = 0;
         while fired < limit {
             let action = if fired == 0 { "1*return".to_owned() } else { format!("{fired}*off->1*return") };
-            if !once(&bench, operation, place, &action, &base) {
+            if !act(place, &action) {
                 break;
             }
             fired += 1;
@@ -219,18 +242,12 @@ fn once(bench: &Bench, operation: &Operation, place: &str, action: &str, base: &
     );
     records_are_true(bench);
     clean(bench);
-    leak::check(&bench.daemon);
-    // Trees leave their places a second after their rows.
-    let begun = Instant::now();
-    while Base::of(bench) != *base && begun.elapsed() < Duration::from_secs(10) {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!(Base::of(bench), *base, "{what}\n{}", bench.daemon.log());
+    base.check(bench, &what);
     fired
 }
 
 /// Removes what operations make.
-fn clean(bench: &Bench) {
+pub(crate) fn clean(bench: &Bench) {
     for args in [&["rm", "-fv", NAME][..], &["rmi", "-f", IMAGE]] {
         let done = bench.cli.run(args);
         assert!(done.code == 0 || done.stderr.contains("No such"), "{args:?}: {done:?}");
@@ -257,6 +274,7 @@ mod everywhere {
     crashes! {
         import,
         rmi,
+        tag,
         create,
         start,
         stop,

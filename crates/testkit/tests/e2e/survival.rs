@@ -247,6 +247,41 @@ ours! {
         records_are_true(bench);
     }
 
+    /// A second daemon on either root says whose it is and touches nothing; a killed one leaves the roots free.
+    fn a_root_has_one_daemon(bench) {
+        let name = bench.name("rests");
+        bench.cli.ok(&["run", "-d", "--name", &name, BUSYBOX, "sleep", "600"]);
+        let root = bench.daemon.root().expect("ours");
+        let owner = bench.daemon.pid().expect("it runs").to_string();
+        let elsewhere = bench.directory();
+        for (data, exec) in [(root, elsewhere.path()), (elsewhere.path(), root)] {
+            let mut second = Command::new(gantry_testkit::daemon::binary("gantryd").expect("one runs"));
+            second.arg("--data-root").arg(data.join("data")).arg("--exec-root").arg(exec.join("run"));
+            second.arg("-p").arg(elsewhere.path().join("pid"));
+            second.arg("-H").arg(format!("unix://{}", elsewhere.path().join("gantry.sock").display()));
+            let refused = finish(&mut second);
+            assert_eq!(refused.code, 1, "{refused:?}");
+            assert!(refused.stderr.contains(&format!("(process {owner})")), "{refused:?}");
+        }
+        assert_eq!(bench.inspect(&name, "/State/Status"), "running");
+        bench.daemon.kill();
+        bench.daemon.start_again();
+        assert_eq!(bench.inspect(&name, "/State/Status"), "running");
+    }
+
+    /// What fsck says while nobody cares for containers that run, and when somebody does again.
+    fn everything_is_explained_without_a_daemon(bench) {
+        for (number, flags) in [&["-P", "--expose", "80"][..], &["-v", "/www"], &["--restart=always"]].into_iter().enumerate() {
+            let name = bench.name(&format!("runs{number}"));
+            bench.cli.ok(&[&["run", "-d", "--name", &name][..], flags, &[BUSYBOX, "sleep", "600"]].concat());
+        }
+        leak::explained(&bench.daemon);
+        bench.daemon.kill();
+        leak::explained(&bench.daemon);
+        bench.daemon.start_again();
+        leak::explained(&bench.daemon);
+    }
+
     /// Kills at random times amid everything; after each, records and reality agree, and in the end nothing is left.
     fn kills_at_random_times(bench) {
         let kills = match std::env::var("GANTRY_TEST_KILLS").ok().and_then(|text| text.parse().ok()) {
