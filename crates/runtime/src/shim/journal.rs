@@ -12,7 +12,8 @@
 //!
 //! Where no daemon acknowledges anything, a container that its policy restarts for days would fill `/run`.
 //! So above 64 KiB all but the last 64 records of restarts become one, [`Event::Coalesced`], which has their
-//! numbers; what was asked for by somebody is kept as it is, and cannot become much without a daemon. A
+//! numbers; what was asked for by somebody is kept as it is, and cannot become much without a daemon. So is what
+//! was sent to a daemon: it may have counted some of it without having said so, and a sum cannot be counted in part. A
 //! rewritten file replaces the old one by rename.
 //!
 //! The file lives on `/run`: it survives the daemon and the shim, not the machine. After a reboot its
@@ -78,14 +79,16 @@ fn write_record(record: &Record, bytes: &mut Vec<u8>) {
 }
 
 /// Makes one record of each row of records that say nothing but that the container was started again and
-/// again. The newest [`KEPT_RECORDS`] stay.
-fn coalesce(records: Vec<Record>) -> Vec<Record> {
+/// again. The newest [`KEPT_RECORDS`] stay, and those up to the number `sent`.
+fn coalesce(records: Vec<Record>, sent: u64) -> Vec<Record> {
     let old = records.len().saturating_sub(KEPT_RECORDS);
     let mut fewer: Vec<Record> = Vec::with_capacity(KEPT_RECORDS + 2);
     for (at, record) in records.into_iter().enumerate() {
-        let part = if at < old { Coalesced::of(&record.event) } else { None };
+        let part = if at < old && record.seq > sent { Coalesced::of(&record.event) } else { None };
         match (part, fewer.last_mut()) {
-            (Some(part), Some(Record { event: Event::Coalesced(sum), seq, generation, time, .. })) => {
+            (Some(part), Some(Record { event: Event::Coalesced(sum), seq, generation, time, .. }))
+                if *seq > sent =>
+            {
                 sum.add(part);
                 (*seq, *generation, *time) = (record.seq, record.generation, record.time);
             }
@@ -116,6 +119,8 @@ pub(super) struct Journal {
     boot_id: String,
     last_seq: u64,
     acknowledged: u64,
+    /// The last number that any daemon was sent.
+    sent: u64,
     /// At most the sequence number of the file's first record.
     first_seq: u64,
     bytes: u64,
@@ -129,14 +134,14 @@ impl Journal {
         let directory = directory.map(|directory| directory.as_fd().try_clone_to_owned()).transpose()?;
         let file =
             directory.as_ref().map(|directory| make_file(directory.as_fd(), JOURNAL_NAME)).transpose()?;
-        let mut boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-        boot_id.truncate(boot_id.trim_end().len());
+        let boot_id = gantry_sys::process::boot_id()?;
         Ok(Self {
             file,
             directory,
             boot_id,
             last_seq: 0,
             acknowledged: 0,
+            sent: 0,
             first_seq: 1,
             bytes: 0,
             coalesce_above_bytes: COMPACT_ABOVE_BYTES,
@@ -146,6 +151,11 @@ impl Journal {
     /// Sets where numbering goes on, before the first record.
     pub(super) fn continue_after(&mut self, last_seq: u64) {
         (self.last_seq, self.acknowledged, self.first_seq) = (last_seq, last_seq, last_seq + 1);
+    }
+
+    /// Notes that a daemon is sent everything there is: from then on it may have counted it.
+    pub(super) fn note_sent(&mut self) {
+        self.sent = self.last_seq;
     }
 
     /// The last number given out.
@@ -177,7 +187,8 @@ impl Journal {
             }
         }
         if self.bytes > self.coalesce_above_bytes {
-            self.rewrite(coalesce);
+            let sent = self.sent;
+            self.rewrite(|records| coalesce(records, sent));
             self.coalesce_above_bytes = COMPACT_ABOVE_BYTES.max(self.bytes * 2);
         }
         record
@@ -299,6 +310,41 @@ mod tests {
         assert!(read(directory.path()).expect("readable").is_empty());
         restart(&mut journal, 3);
         assert_eq!(read(directory.path()).expect("readable").len(), 12);
+    }
+
+    /// A daemon reads, commits some of it and dies before it says so: what it counted must not come again in a sum.
+    #[test]
+    fn what_a_daemon_may_have_counted_is_never_part_of_a_sum() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut journal =
+            Journal::create(Some(File::open(directory.path()).expect("it"))).expect("a journal");
+        restart(&mut journal, 30);
+        journal.note_sent();
+        let sent = journal.last_seq();
+        restart(&mut journal, 20_000);
+        let records = journal.records_above(0);
+        assert_eq!(
+            records.iter().filter(|record| record.seq <= sent).count() as u64,
+            sent,
+            "each on its own"
+        );
+        for committed in [0, 50, sent] {
+            let exits: u64 = journal
+                .records_above(committed)
+                .iter()
+                .map(|record| match &record.event {
+                    Event::Coalesced(sum) => sum.exits,
+                    Event::Exited { .. } => 1,
+                    _ => 0,
+                })
+                .sum();
+            let counted = records.iter().take_while(|record| record.seq <= committed.min(sent));
+            let counted =
+                counted.filter(|record| matches!(record.event, Event::Exited { .. })).count() as u64;
+            assert_eq!(counted + exits, 20_030, "of which a daemon had committed {committed}");
+        }
+        let size = std::fs::metadata(directory.path().join(JOURNAL_NAME)).expect("the file").len();
+        assert!(size < 8 * COMPACT_ABOVE_BYTES, "{size} bytes");
     }
 
     #[test]

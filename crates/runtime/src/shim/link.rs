@@ -126,6 +126,7 @@ impl Link {
         self.journal.acknowledge(acknowledged);
         self.reply(number, id, reply, &[], poller);
         if !again {
+            self.journal.note_sent();
             for record in self.journal.records_above(acknowledged) {
                 self.send(number, &Frame::Event(record), &[], poller);
             }
@@ -138,6 +139,7 @@ impl Link {
         let seq = record.seq;
         reached(Point::ShimJournaled);
         if let Some(number) = self.daemon() {
+            self.journal.note_sent();
             self.send(number, &Frame::Event(record), &[], poller);
         }
         seq
