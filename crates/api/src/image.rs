@@ -198,3 +198,21 @@ pub struct PruneResponse {
     /// Bytes.
     pub space_reclaimed: u64,
 }
+
+/// Reply of `POST /commit`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CommitResponse {
+    /// `sha256:…`
+    pub id: String,
+}
+
+/// One change of `GET /containers/{id}/changes`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Change {
+    /// Absolute in the container.
+    pub path: String,
+    /// 0 changed, 1 added, 2 deleted.
+    pub kind: u8,
+}

@@ -1,10 +1,10 @@
-//! `docker import --change`: Dockerfile instructions that change only an image's configuration.
+//! `docker import --change` and `docker commit --change`: Dockerfile instructions that change only an image's configuration.
 
 use gantry_build::BuildError;
 use gantry_build::dockerfile::lower::{BaseImage, DEFAULT_PATH, Lowering, MetaResolver};
 use gantry_build::dockerfile::parse;
 use gantry_build::request::BuildOptions;
-use gantry_model::image::RunConfig;
+use gantry_model::image::{ImageConfig, RunConfig};
 
 use crate::refusal::Refusal;
 
@@ -23,12 +23,13 @@ const TAKEN: [&str; 11] = [
     "WORKDIR",
 ];
 
-/// There are no base images in changes.
-struct NoImages;
+/// The one base image in changes: what they are applied to.
+struct Start(ImageConfig);
 
-impl MetaResolver for NoImages {
-    fn resolve(&self, name: &str) -> Result<BaseImage, BuildError> {
-        Err(BuildError::NotFound(format!("No such image: {name}")))
+impl MetaResolver for Start {
+    fn resolve(&self, _: &str) -> Result<BaseImage, BuildError> {
+        // Nothing is built on it, so nobody asks for what its id names.
+        Ok(BaseImage { id: gantry_store::content::digest_of(b""), config: self.0.clone() })
     }
 }
 
@@ -37,10 +38,22 @@ impl MetaResolver for NoImages {
 /// # Errors
 /// 400 with the classic builder's text.
 pub(crate) fn apply(changes: &[String]) -> Result<RunConfig, Refusal> {
+    apply_to(RunConfig::default(), changes)
+}
+
+/// Applies the instructions, in order.
+///
+/// # Errors
+/// 400 with the classic builder's text.
+pub(crate) fn apply_to(mut config: RunConfig, changes: &[String]) -> Result<RunConfig, Refusal> {
     if changes.is_empty() {
-        return Ok(RunConfig::default());
+        return Ok(config);
     }
-    let mut text = String::from("FROM scratch\n");
+    let had_path = config.env.iter().any(|variable| variable.starts_with("PATH="));
+    // They are kept, not run.
+    let triggers = std::mem::take(&mut config.on_build);
+    let start = Start(ImageConfig { config, ..ImageConfig::default() });
+    let mut text = String::from("FROM start\n");
     for change in changes {
         let verb = change.split_whitespace().next().unwrap_or("").to_ascii_uppercase();
         if !TAKEN.contains(&verb.as_str()) {
@@ -58,13 +71,16 @@ pub(crate) fn apply(changes: &[String]) -> Result<RunConfig, Refusal> {
         Refusal::invalid(reason.map_or(text.as_str(), |(_, reason)| reason).to_owned())
     })?;
     let options = BuildOptions::default();
-    let mut lowering = Lowering::new(&file, &options, &NoImages)?;
+    let mut lowering = Lowering::new(&file, &options, &start)?;
     for step in lowering.steps() {
         lowering.step(&step)?;
     }
     let mut config = lowering.stage().map(|stage| stage.config.config.clone()).unwrap_or_default();
-    // An image built from nothing gets a search path; an imported one keeps what the changes say.
-    config.env.retain(|variable| variable != DEFAULT_PATH);
+    // What is built gets a search path; this keeps what the changes say.
+    if !had_path {
+        config.env.retain(|variable| variable != DEFAULT_PATH);
+    }
+    config.on_build.splice(0..0, triggers);
     Ok(config)
 }
 
@@ -80,6 +96,15 @@ mod tests {
         assert_eq!((config.cmd, config.user.as_str()), (Some(vec!["sh".to_owned()]), "u"));
         assert!(config.env == ["A=b"] && config.exposed_ports.contains_key("80/tcp"));
         assert!(apply(&["RUN true".to_owned()]).is_err());
+        let base = RunConfig {
+            env: vec!["PATH=/p".into(), "A=1".into()],
+            cmd: Some(vec!["x".into()]),
+            on_build: vec!["RUN true".into()],
+            ..RunConfig::default()
+        };
+        let config = apply_to(base, &["ENV A=2 C=3".to_owned()]).expect("changes");
+        assert_eq!(config.env, ["PATH=/p", "A=2", "C=3"]);
+        assert_eq!((config.cmd, config.on_build), (Some(vec!["x".to_owned()]), vec!["RUN true".to_owned()]));
         assert!(apply(&["CMD x\nRUN true".to_owned()]).is_ok_and(|config| config.cmd.is_some()));
     }
 }

@@ -148,6 +148,7 @@ impl Engine {
         });
         volumes.sweep();
         recovery::recover(&core, runtime).map_err(|error| OpenError::Database(error.to_string()))?;
+        containers::commit::thaw_left(&core, runtime);
         networks::watch::start(&core);
         let system = system::System::new(Arc::clone(&core), images.clone(), id);
         let containers = containers::Containers::new(core);

@@ -51,6 +51,18 @@ points! {
     /// Everything of an image is on the disk, and no row.
     ImageSynced = "daemon.import.image-synced",
 
+    /// An archive of images was read to its end, its layers are here, and no image.
+    LoadRead = "daemon.load.read",
+    /// Its images are recorded, and nobody was told.
+    LoadRecorded = "daemon.load.recorded",
+
+    /// The container is frozen for the commit.
+    CommitPaused = "daemon.commit.paused",
+    /// Its changes are a layer, the image is not there.
+    CommitLayer = "daemon.commit.layer",
+    /// The image is there, the container is still frozen.
+    CommitImage = "daemon.commit.image",
+
     /// Unreferenced blobs and layers have lost their rows.
     GarbageForgotten = "daemon.rmi.garbage-forgotten",
     /// Their bytes are gone, trees lie where they were.

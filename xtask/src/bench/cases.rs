@@ -36,6 +36,9 @@ enum Act {
     RemoveBatch { through: Through },
     Build { through: Through, cached: bool },
     AgainstBuildKit,
+    Load,
+    Save,
+    Commit,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,6 +52,11 @@ impl Case {
     /// Whether the peer must build with BuildKit.
     pub(crate) fn needs_buildkit(&self) -> bool {
         matches!(self.act, Act::AgainstBuildKit)
+    }
+
+    /// Whether both sides must have the Debian image.
+    pub(crate) fn needs_debian(&self) -> bool {
+        matches!(self.act, Act::Load | Act::Save | Act::Commit)
     }
 
     /// The CLI's own part, where that decides what a ratio can be at all: its time against a server that answers
@@ -93,6 +101,9 @@ pub(crate) fn all() -> Vec<Case> {
     ] {
         add(label.into(), goal, !cached, Act::Build { through, cached });
     }
+    add("stock CLI: load of a Debian image".into(), 0.6, true, Act::Load);
+    add("stock CLI: save of a Debian image".into(), 0.6, true, Act::Save);
+    add("stock CLI: commit of 1 MB on a Debian image".into(), 0.2, true, Act::Commit);
     cases
 }
 
@@ -127,6 +138,40 @@ fn once(act: &Act, side: &Side) -> Result<Duration> {
             timed(|| remove_batch(*through, side))
         }
         Act::Build { through, cached } => timed(|| build(*through, side, *cached)),
+        Act::Load => {
+            side.stock(&["rmi", "-f", Side::DEBIAN])?;
+            let archive = side.debian_archive();
+            timed(|| side.stock(&["load", "-q", "-i", &archive.to_string_lossy()]).map(drop))
+        }
+        Act::Save => {
+            let archive = side.debian_archive().with_extension("saved");
+            let saved =
+                timed(|| side.stock(&["save", "-o", &archive.to_string_lossy(), Side::DEBIAN]).map(drop));
+            std::fs::remove_file(&archive)?;
+            saved
+        }
+        Act::Commit => {
+            let script = "dd if=/dev/urandom of=/changed bs=1M count=1 2>/dev/null; echo; exec sleep 100000";
+            side.stock(&[
+                "run",
+                "-d",
+                "--net",
+                "none",
+                "--name",
+                "bench-commit",
+                Side::DEBIAN,
+                "sh",
+                "-c",
+                script,
+            ])?;
+            while side.stock(&["logs", "bench-commit"])?.is_empty() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let committed = timed(|| side.stock(&["commit", "bench-commit", "bench-committed"]).map(drop));
+            side.stock(&["rm", "-f", "bench-commit"])?;
+            side.stock(&["rmi", "bench-committed"])?;
+            committed
+        }
         Act::AgainstBuildKit => timed(|| {
             let context = side.ten_steps();
             side.buildkit(&["build", "-q", "--no-cache", &context.to_string_lossy()]).map(|_| ())

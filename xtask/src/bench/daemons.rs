@@ -141,6 +141,14 @@ impl Side {
         Ok(())
     }
 
+    /// The Debian image's name.
+    pub(crate) const DEBIAN: &str = "bench-debian:1";
+
+    /// Where the Debian image lies as the peer has saved it.
+    pub(crate) fn debian_archive(&self) -> PathBuf {
+        self.contexts.join("debian.tar")
+    }
+
     /// The build context of ten `RUN true`.
     pub(crate) fn ten_steps(&self) -> PathBuf {
         self.contexts.join("ten")
@@ -172,9 +180,27 @@ impl Drop for Side {
             output(Command::new("kill").arg(process.id().to_string())).ok();
             process.wait().ok();
         } else {
-            self.stock(&["rm", "-f", "bench-exec"]).ok();
+            self.stock(&["rm", "-f", "bench-exec", "bench-commit"]).ok();
+            if self.debian_archive().exists() {
+                self.stock(&["rmi", "-f", Self::DEBIAN]).ok();
+            }
         }
     }
+}
+
+/// Makes a Debian image of about 170 MB, once, and has both sides load it from one archive, which the peer writes.
+pub(crate) fn prepare_debian(gantry: &Side, peer: &Side) -> Result<()> {
+    let archive = peer.debian_archive();
+    if archive.exists() {
+        return Ok(());
+    }
+    let root = archive.with_extension("root.tar");
+    read(Command::new("mmdebstrap").args(["--variant=minbase", "bookworm"]).arg(&root))?;
+    peer.stock(&["import", "-c", "CMD [\"bash\"]", &root.to_string_lossy(), Side::DEBIAN])?;
+    peer.stock(&["save", "-o", &archive.to_string_lossy(), Side::DEBIAN])?;
+    gantry.stock(&["load", "-q", "-i", &archive.to_string_lossy()])?;
+    fs::remove_file(&root)?;
+    Ok(())
 }
 
 fn write_context(directory: &Path, dockerfile: &str) -> Result<()> {

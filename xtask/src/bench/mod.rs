@@ -87,6 +87,9 @@ fn measure(args: &Args, binaries: &std::path::Path, work: &std::path::Path) -> R
             let wanted = args.case.as_ref().is_none_or(|filter| case.name.contains(filter.as_str()));
             let possible = peer.buildx.is_some() || !case.needs_buildkit();
             if wanted && possible && (gap.is_zero() || case.worth_a_pause) {
+                if case.needs_debian() {
+                    daemons::prepare_debian(&gantry, &peer)?;
+                }
                 let samples = cases::measure(&case, &gantry, &peer, args.runs, gap)?;
                 println!("{}", stats::row(&case, &samples));
                 if let Some(alone) = case.client_alone(work, &gantry, args.runs)? {

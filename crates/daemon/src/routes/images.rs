@@ -66,7 +66,7 @@ async fn import(app: Arc<App>, mut request: Request) -> Answer {
 }
 
 /// A name from `repo` and `tag`; a tag that is a digest is refused with the name.
-fn reference(repository: &str, tag: &str) -> Result<Option<Reference>, Refusal> {
+pub(super) fn reference(repository: &str, tag: &str) -> Result<Option<Reference>, Refusal> {
     if repository.is_empty() {
         return Ok(None);
     }

@@ -4,6 +4,7 @@
 mod archives;
 mod attach;
 mod build;
+mod commit;
 mod containers;
 mod copy;
 mod disk;
@@ -87,6 +88,7 @@ pub(crate) fn router(app: &Arc<App>) -> Result<Router, RouterError> {
     stats::add(&mut table)?;
     exec::add(&mut table)?;
     archives::add(&mut table)?;
+    commit::add(&mut table)?;
     images::add(&mut table)?;
     build::add(&mut table)?;
     networks::add(&mut table)?;

@@ -11,6 +11,7 @@ use gantry_engine::containers::config::{
     LogConfig, MountRequest, NameConfig, NamespaceModes, Port, PortBinding, Resources, Security, Ulimit,
 };
 use gantry_model::container::RestartPolicy;
+use gantry_model::image::{Empty, KeySet, RunConfig};
 use gantry_model::mount::MountKind;
 
 use super::defaults::{self, HostDefaults};
@@ -51,6 +52,32 @@ pub(crate) fn request(
 /// A wire type as a tree of JSON, to be kept beside the engine's own.
 pub(crate) fn tree<T: serde::Serialize>(value: &T) -> serde_json::Value {
     serde_json::to_value(value).expect("wire types have string keys and finite numbers")
+}
+
+/// A configuration that comes with a commit, in an image's terms.
+///
+/// # Errors
+/// A 400 in Docker's words.
+pub(crate) fn run_config(wire: ContainerConfig) -> Result<RunConfig, Refusal> {
+    let mut exposed_ports = KeySet::new();
+    for text in wire.exposed_ports.iter().flatten().map(|(text, _)| text) {
+        exposed_ports.extend(ports(text)?.into_iter().map(|port| (port.to_string(), Empty {})));
+    }
+    Ok(RunConfig {
+        user: wire.user,
+        exposed_ports,
+        env: wire.env.unwrap_or_default(),
+        entrypoint: wire.entrypoint,
+        cmd: wire.cmd,
+        healthcheck: wire.healthcheck,
+        args_escaped: wire.args_escaped,
+        volumes: wire.volumes.unwrap_or_default().into_keys().map(|path| (path, Empty {})).collect(),
+        working_dir: wire.working_dir,
+        on_build: wire.on_build.unwrap_or_default(),
+        labels: wire.labels.unwrap_or_default(),
+        stop_signal: wire.stop_signal,
+        shell: wire.shell.unwrap_or_default(),
+    })
 }
 
 fn config_of(wire: ContainerConfig) -> Result<Config, Refusal> {

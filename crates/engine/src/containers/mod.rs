@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod attach;
+pub mod commit;
 pub mod config;
 pub mod exec;
 pub mod list;
@@ -24,6 +25,7 @@ mod adopt;
 mod check;
 mod create;
 mod endpoints;
+mod export;
 mod journal;
 mod kill;
 mod limits;
@@ -56,6 +58,7 @@ use crate::database::LedgerError;
 
 pub use archive::{PathStat, PutOptions, Taken};
 pub use attach::{AttachOptions, Attachment};
+pub use commit::CommitRequest;
 pub use config::{Config, CreateRequest, HostConfig};
 pub use exec::{ExecRequest, ExecSession, ExecStartOptions, ExecView};
 pub use list::{ListOptions, Pruned};
@@ -160,20 +163,6 @@ impl Containers {
         crate::blocking(move || {
             let mount = core.store.snapshots().mount(&SnapshotId::from(&view.record.id));
             mount.map_err(|error| Error::Internal(crate::chain(&error)))
-        })
-        .await
-    }
-
-    /// What a container changed in its root file system.
-    ///
-    /// # Errors
-    /// [`Error::Internal`].
-    pub async fn changes(&self, container: &str) -> Result<Vec<gantry_store::snapshot::Change>, Error> {
-        let view = self.core.index.find(container)?.view();
-        let core = Arc::clone(&self.core);
-        crate::blocking(move || {
-            let changes = core.store.snapshots().changes(&SnapshotId::from(&view.record.id));
-            changes.map_err(|error| Error::Internal(crate::chain(&error)))
         })
         .await
     }

@@ -25,6 +25,8 @@ const PIECE_BYTES: usize = 256 << 10;
 pub enum Packed<'a> {
     /// A directory with everything below it.
     Directory(BorrowedFd<'a>),
+    /// What is in a directory, without the directory itself; its name is empty.
+    Contents(BorrowedFd<'a>),
     /// The thing of this name in a directory; a directory of that name comes with what is below it.
     Entry(BorrowedFd<'a>, &'a CStr),
 }
@@ -43,6 +45,11 @@ pub fn pack(what: Packed<'_>, name: &[u8], output: impl Write) -> io::Result<()>
     };
     let root = match what {
         Packed::Directory(directory) => Some(packer.directory(tree::open_directory(directory, c".")?)?),
+        Packed::Contents(directory) => {
+            let fd = tree::open_directory(directory, c".")?;
+            let names = Names::read(fd.as_fd())?;
+            Some(Level { fd, names, next: 0, path_len: packer.path.len() })
+        }
         Packed::Entry(parent, name) => packer.entry(parent, name)?,
     };
     packer.walk(root)?;
@@ -77,7 +84,7 @@ impl<W: Write> Packer<W> {
                 continue;
             };
             level.next += 1;
-            if !self.path.ends_with(b"/") {
+            if !self.path.is_empty() && !self.path.ends_with(b"/") {
                 self.path.push(b'/');
             }
             self.path.extend_from_slice(name.to_bytes());

@@ -26,7 +26,7 @@ use gantry_sys::tree::{self, Names};
 use gantry_sys::xattr::{self, Target};
 use rustix::fs::{AtFlags, FileType};
 
-use crate::archive::{Source, is_kept_xattr, is_whiteout, write_layer};
+use crate::archive::{Packed, Source, is_kept_xattr, is_whiteout, pack, write_layer};
 use crate::content::Hasher;
 use crate::layer::{self, Finished};
 use crate::store::Inner;
@@ -163,6 +163,21 @@ impl Snapshots {
         driver::attach(&self.mount_to_run(id)?, directory)
     }
 
+    /// As [`Self::open`], with the usual mount points, to read from and also while a container runs on the
+    /// snapshot: what it does meanwhile may be seen or not.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSnapshot`].
+    pub fn view(&self, id: &SnapshotId) -> Result<OwnedFd, Error> {
+        let mut mount = self.mount_to_run(id)?;
+        if let RootMount::Overlay { lower, upper, work } = &mut mount {
+            // One more layer, on top of the others. A mount of its own sees what is there when it is made.
+            lower.splice(0..0, upper.take());
+            *work = None;
+        }
+        driver::open_read_only(&mount)
+    }
+
     /// The layers below it, lowest first.
     ///
     /// # Errors
@@ -187,6 +202,15 @@ impl Snapshots {
     pub fn usage(&self, id: &SnapshotId) -> Result<Usage, Error> {
         let lower = self.lower(id)?;
         self.store.driver.usage(&self.store.root, &self.directory(id), &lower)
+    }
+
+    /// Writes the whole merged tree as a tar, also while a container runs on it (`docker export`).
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSnapshot`], [`Error::Output`].
+    pub fn export(&self, id: &SnapshotId, output: impl io::Write) -> Result<(), Error> {
+        let root = self.view(id)?;
+        pack(Packed::Contents(root.as_fd()), b"", output).map_err(Error::Output)
     }
 
     /// Makes a layer, held by the lease, of what differs from the layers below. Nothing may write to it

@@ -248,28 +248,61 @@ fn compare(
             }
             continue;
         }
-        let kind = if theirs.is_some() { ChangeKind::Modified } else { ChangeKind::Added };
-        changes.push(Change { path: path.clone(), kind });
         if !is_directory(&mine) {
+            let kind = if theirs.is_some() { ChangeKind::Modified } else { ChangeKind::Added };
+            // What was only opened to be written is here, and as it was.
+            if theirs.is_none_or(|theirs| differs(upper, below, name, &mine, &theirs)) {
+                changes.push(Change { path, kind });
+            }
             continue;
         }
-        let mine = tree::open_directory(upper, name)?;
-        let opaque = xattr::get(Target::Open(mine.as_fd()), OPAQUE)?.as_deref() == Some(b"y");
-        let theirs = match (below, theirs) {
+        let at = changes.len();
+        let mine_below = tree::open_directory(upper, name)?;
+        let opaque = xattr::get(Target::Open(mine_below.as_fd()), OPAQUE)?.as_deref() == Some(b"y");
+        let theirs_below = match (below, theirs) {
             (Some(below), Some(stat)) if is_directory(&stat) => Some(tree::open_directory(below, name)?),
             _ => None,
         };
-        if let (true, Some(theirs)) = (opaque, &theirs) {
+        if let (true, Some(theirs)) = (opaque, &theirs_below) {
             for (name, _) in Names::read(tree::open_directory(theirs.as_fd(), c".")?.as_fd())?.iter() {
-                if stat(mine.as_fd(), name)?.is_none() {
+                if stat(mine_below.as_fd(), name)?.is_none() {
                     let path = path.join(OsStr::from_bytes(name.to_bytes()));
                     changes.push(Change { path, kind: ChangeKind::Deleted });
                 }
             }
         }
-        compare(mine.as_fd(), theirs.as_ref().map(AsFd::as_fd), &path, changes)?;
+        compare(mine_below.as_fd(), theirs_below.as_ref().map(AsFd::as_fd), &path, changes)?;
+        // A directory that is only on the way to what changed is told of as changed; one of which nothing is left
+        // to tell is not.
+        let (kind, told) = match theirs {
+            None => (ChangeKind::Added, true),
+            Some(theirs) => {
+                let told = changes.len() > at || differs(upper, below, name, &mine, &theirs);
+                (ChangeKind::Modified, told)
+            }
+        };
+        if told {
+            changes.insert(at, Change { path, kind });
+        }
     }
     Ok(())
+}
+
+/// Whether a thing differs from what was there, as Docker tells it: by owner, mode, device and capabilities, and
+/// what is no directory also by size and time.
+fn differs(
+    upper: BorrowedFd<'_>,
+    below: Option<BorrowedFd<'_>>,
+    name: &std::ffi::CStr,
+    mine: &Stat,
+    theirs: &Stat,
+) -> bool {
+    let known = |stat: &Stat| (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_rdev);
+    let content = |stat: &Stat| (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
+    let capabilities = |parent| xattr::get(Target::At(parent, name), c"security.capability").ok().flatten();
+    known(mine) != known(theirs)
+        || (!is_directory(mine) && content(mine) != content(theirs))
+        || below.is_some_and(|below| capabilities(upper) != capabilities(below))
 }
 
 /// Removes a mount point that the runtime made, and directories above it that are in the upper only

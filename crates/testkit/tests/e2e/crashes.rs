@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use gantry_testkit::bench::BUSYBOX;
 use gantry_testkit::command::finish;
-use gantry_testkit::{Bench, Client, Daemon, Done, daemon, full, http, leak};
+use gantry_testkit::{Bench, Client, Daemon, Done, daemon, full, http, leak, until};
 
 use crate::survival::{files, records_are_true, volumes};
 
@@ -43,7 +43,13 @@ fn run(bench: &Bench) {
     bench.cli.ok(&[&RUN[..], &["600"]].concat());
 }
 
-pub(crate) const OPERATIONS: [Operation; 10] = [
+/// An archive with a layer that nobody has.
+fn archive(bench: &Bench) -> String {
+    let path = bench.daemon.root().expect("ours").join("load.tar");
+    path.to_str().expect("a plain path").to_owned()
+}
+
+pub(crate) const OPERATIONS: [Operation; 12] = [
     Operation { word: "import", prepare: nothing, act: import, done_already: NOBODY_SAYS_THIS },
     Operation {
         word: "rmi",
@@ -96,6 +102,40 @@ pub(crate) const OPERATIONS: [Operation; 10] = [
         act: |bench| {
             let text = format!("FROM {BUSYBOX}\nRUN echo 1 > /x\n");
             bench.cli.with_input(&["build", "--no-cache", "-q", "-t", IMAGE, "-"], text.as_bytes())
+        },
+        done_already: NOBODY_SAYS_THIS,
+    },
+    Operation {
+        word: "load",
+        prepare: |bench| {
+            let text = format!("FROM {BUSYBOX}\nRUN echo 1 > /loaded\n");
+            let done = bench.cli.with_input(&["build", "-q", "-t", IMAGE, "-"], text.as_bytes());
+            assert_eq!(done.code, 0, "{done:?}");
+            bench.cli.ok(&["save", "-o", &archive(bench), IMAGE]);
+            bench.cli.ok(&["rmi", IMAGE]);
+            let answer = http::ask(bench.daemon.socket(), "POST", "/build/prune?all=1", "");
+            assert_eq!(answer.map(|(status, _)| status), Some(200));
+        },
+        act: |bench| bench.cli.run(&["load", "-q", "-i", &archive(bench)]),
+        done_already: NOBODY_SAYS_THIS,
+    },
+    Operation {
+        word: "commit",
+        prepare: |bench| {
+            bench.cli.ok(&["run", "-d", "--name", NAME, BUSYBOX, "sleep", "600"]);
+            bench.cli.ok(&["exec", NAME, "sh", "-c", "echo 1 > /changed"]);
+        },
+        act: |bench| {
+            let done = bench.cli.run(&["commit", NAME, IMAGE]);
+            // Also after a crash it goes on; a daemon that died amid it thaws it when it comes again.
+            if bench.daemon.has_ended_within(Duration::from_millis(1)) {
+                return done;
+            }
+            let status = || bench.cli.run(&["inspect", "-f", "{{.State.Status}}", NAME]).stdout;
+            until("the container runs", 10, || {
+                bench.daemon.has_ended_within(Duration::from_millis(1)) || status().trim() == "running"
+            });
+            done
         },
         done_already: NOBODY_SAYS_THIS,
     },
@@ -281,6 +321,8 @@ mod everywhere {
         rm,
         exec,
         build,
+        load,
+        commit,
         restart,
     }
 }

@@ -1,6 +1,7 @@
 //! End-to-end tests: a real daemon, driven by the stock `docker` CLI and by `gantry`.
 
 mod api;
+mod archives;
 mod bad_disks;
 mod build;
 mod copy;

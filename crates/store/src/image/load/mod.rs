@@ -20,6 +20,7 @@ mod listing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
+use gantry_model::failpoint::{Point, reached};
 use gantry_model::image::ImageConfig;
 use gantry_model::{Digest, ErrorKind, LayerId, Platform, Reference};
 
@@ -217,6 +218,7 @@ fn load_held(
             ImageError::Load(LoadError::Archive(error)) => LoadError::of_stream(error).into(),
             error => error,
         })?;
+    reached(Point::LoadRead);
     let mut sound = Vec::new();
     for listed in listing::read(&intake, options)? {
         sound.extend(check(&mut intake, listed, options)?);
@@ -322,6 +324,7 @@ fn record(
         .collect();
     if !recorded.is_empty() {
         images.record(&recorded)?;
+        reached(Point::LoadRecorded);
         images.store.images.clear();
     }
     loaded.iter().for_each(|image| events(LoadEvent::Loaded(image)));
