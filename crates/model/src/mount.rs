@@ -37,6 +37,27 @@ pub enum MountKind {
     Tmpfs,
 }
 
+/// What the options of a local volume have mounted in the place of its directory, as `mount(8)` would.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeDevice {
+    /// The file system's type: `tmpfs`, `nfs`; `none` for binds.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The device: a path for binds, an address and a path for `nfs`.
+    pub device: String,
+    /// Comma-separated options, as given.
+    #[serde(default)]
+    pub options: String,
+}
+
+impl VolumeDevice {
+    /// Whether it is a path of the host.
+    #[must_use]
+    pub fn is_bind(&self) -> bool {
+        self.options.split(',').any(|option| matches!(option, "bind" | "rbind"))
+    }
+}
+
 /// One mount point of a container, as create decided it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountPoint {
@@ -61,4 +82,13 @@ pub struct MountPoint {
     /// Comma-separated options of a tmpfs: `size=64m,mode=1777`, as given.
     #[serde(default)]
     pub tmpfs_options: String,
+    /// A bind without what is mounted below its source.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub non_recursive: bool,
+    /// A read-only bind below which writable mounts stay writable.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only_non_recursive: bool,
+    /// What a volume's options have mounted instead of its directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<VolumeDevice>,
 }

@@ -39,6 +39,7 @@ enum Act {
     Load,
     Save,
     Commit,
+    Copy { through: Through, into: bool },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -104,6 +105,12 @@ pub(crate) fn all() -> Vec<Case> {
     add("stock CLI: load of a Debian image".into(), 0.6, true, Act::Load);
     add("stock CLI: save of a Debian image".into(), 0.6, true, Act::Save);
     add("stock CLI: commit of 1 MB on a Debian image".into(), 0.2, true, Act::Commit);
+    for (through, label) in [(Through::Stock, "stock CLI"), (Through::Own, "gantry against docker")] {
+        for (into, direction) in [(true, "into a container"), (false, "out of a container")] {
+            let name = format!("{label}: cp of 10,000 small files {direction}");
+            add(name, 0.6, true, Act::Copy { through, into });
+        }
+    }
     cases
 }
 
@@ -172,6 +179,7 @@ fn once(act: &Act, side: &Side) -> Result<Duration> {
             side.stock(&["rmi", "bench-committed"])?;
             committed
         }
+        Act::Copy { through, into } => copy(*through, side, *into),
         Act::AgainstBuildKit => timed(|| {
             let context = side.ten_steps();
             side.buildkit(&["build", "-q", "--no-cache", &context.to_string_lossy()]).map(|_| ())
@@ -231,6 +239,24 @@ fn exec_true(through: Through, side: &Side) -> Result<()> {
     http::send(&side.socket, "POST", &format!("{path}/start"), Some(&start), true)?.body()?;
     http::call(&side.socket, "GET", &format!("{path}/json"), None)?;
     Ok(())
+}
+
+/// Copies the files to where nothing is. What else there is to do is not timed.
+fn copy(through: Through, side: &Side, into: bool) -> Result<Duration> {
+    let (files, copied) = (side.many_files(), side.copied_files());
+    let (files, copied) = (files.to_string_lossy(), copied.to_string_lossy());
+    if into {
+        cli(through, side, &["exec", "bench-exec", "rm", "-rf", "/files"])?;
+        return timed(|| cli(through, side, &["cp", &files, "bench-exec:/files"]).map(drop));
+    }
+    if cli(through, side, &["exec", "bench-exec", "ls", "/files"]).is_err() {
+        cli(through, side, &["cp", &files, "bench-exec:/files"])?;
+    }
+    match std::fs::remove_dir_all(&*copied) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    timed(|| cli(through, side, &["cp", "bench-exec:/files", &copied]).map(drop))
 }
 
 fn batch_name(number: usize) -> String {

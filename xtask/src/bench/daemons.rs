@@ -136,6 +136,14 @@ impl Side {
             "FROM busybox\nEXPOSE 80\nCMD [\"httpd\",\"-f\",\"-p\",\"80\",\"-h\",\"/\"]\n",
         )?;
         write_context(&contexts.join("ten"), &format!("FROM busybox\n{}", "RUN true\n".repeat(10)))?;
+        for directory in 0..100 {
+            let directory = self.many_files().join(format!("d{directory}"));
+            fs::create_dir_all(&directory)?;
+            for file in 0..100 {
+                let line = format!("{} {file}\n", directory.display());
+                fs::write(directory.join(format!("f{file}")), line.repeat(1000 / line.len()))?;
+            }
+        }
         self.stock(&["build", "-q", "-t", "web", &contexts.join("web").to_string_lossy()])?;
         self.stock(&["run", "-d", "--name", "bench-exec", "busybox", "sleep", "1000000"])?;
         Ok(())
@@ -152,6 +160,16 @@ impl Side {
     /// The build context of ten `RUN true`.
     pub(crate) fn ten_steps(&self) -> PathBuf {
         self.contexts.join("ten")
+    }
+
+    /// A tree of 10,000 files of a kilobyte.
+    pub(crate) fn many_files(&self) -> PathBuf {
+        self.contexts.join("many")
+    }
+
+    /// Where that tree is copied to.
+    pub(crate) fn copied_files(&self) -> PathBuf {
+        self.contexts.join("copied")
     }
 
     /// Prints where the time of a start goes, step by step, as the daemon logged it: medians of the last

@@ -329,6 +329,8 @@ fn mount(wire: &wire::Mount) -> Result<MountRequest, Refusal> {
         target: wire.target.clone(),
         read_only: wire.read_only,
         propagation: bind.propagation,
+        non_recursive: bind.non_recursive,
+        read_only_non_recursive: bind.read_only_non_recursive,
         create_source: bind.create_mountpoint,
         no_copy: volume.no_copy,
         labels: volume.labels.unwrap_or_default(),

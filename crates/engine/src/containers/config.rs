@@ -232,6 +232,12 @@ pub struct MountRequest {
     /// Propagation of a bind; empty is `rprivate`.
     #[serde(default)]
     pub propagation: String,
+    /// A bind without what is mounted below its source (`bind-recursive=disabled`).
+    #[serde(default)]
+    pub non_recursive: bool,
+    /// A read-only bind below which writable mounts stay writable (`bind-recursive=writable`).
+    #[serde(default)]
+    pub read_only_non_recursive: bool,
     /// Whether a missing bind source is made (`bind-create-src`).
     #[serde(default)]
     pub create_source: bool,

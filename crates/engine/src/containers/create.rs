@@ -179,6 +179,7 @@ fn mounts(
                 })?;
             one.point.name.clone_from(&volume.name);
             one.point.source.clone_from(&volume.mountpoint);
+            one.point.device = volume.device();
             made.push(Used { volume, fresh, copies: one.copies });
         }
         if one.point.kind == MountKind::Bind {
@@ -280,7 +281,9 @@ fn make(core: &Core, record: &Record, image: &Image, volumes: &Made) -> Result<(
         .mounts
         .iter()
         .filter(|point| {
-            volumes.iter().any(|used| used.fresh && used.copies && used.volume.name == point.name)
+            // What options mount is there already, or is empty each time.
+            point.device.is_none()
+                && volumes.iter().any(|used| used.fresh && used.copies && used.volume.name == point.name)
         })
         .collect();
     if !fresh.is_empty() {

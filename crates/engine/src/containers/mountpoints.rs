@@ -106,6 +106,9 @@ fn point(kind: MountKind, destination: &str) -> MountPoint {
         mode: String::new(),
         propagation: String::new(),
         tmpfs_options: String::new(),
+        non_recursive: false,
+        read_only_non_recursive: false,
+        device: None,
     }
 }
 
@@ -280,6 +283,8 @@ fn of_mount(request: &MountRequest) -> Result<Planned, Error> {
             }
             planned.point.source = clean_path(&request.source).into();
             planned.point.propagation.clone_from(&request.propagation);
+            planned.point.non_recursive = request.non_recursive;
+            planned.point.read_only_non_recursive = request.read_only_non_recursive;
         }
         MountKind::Volume => {
             planned.copies = !request.no_copy;
@@ -383,6 +388,8 @@ mod tests {
             target: "/t".into(),
             read_only: false,
             propagation: String::new(),
+            non_recursive: false,
+            read_only_non_recursive: false,
             create_source: false,
             no_copy: false,
             labels: BTreeMap::new(),

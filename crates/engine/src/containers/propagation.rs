@@ -22,6 +22,31 @@ pub(super) fn check(points: &[MountPoint]) -> Result<(), Error> {
     asking.try_for_each(|point| check_one(&point.source, &point.propagation, &mounts))
 }
 
+/// Checks that what volumes' options bind is there, in Docker's words.
+///
+/// # Errors
+/// [`Error::Internal`].
+pub(super) fn check_devices(points: &[MountPoint]) -> Result<(), Error> {
+    for point in points {
+        let Some(device) = point.device.as_ref().filter(|device| device.is_bind()) else { continue };
+        let Err(error) = std::fs::symlink_metadata(&device.device) else { continue };
+        let flag = |names: [&str; 2], bit: u32| {
+            if device.options.split(',').any(|option| names.contains(&option)) { bit } else { 0 }
+        };
+        let flags =
+            flag(["bind", "rbind"], 0x1000) | flag(["rbind", "rbind"], 0x4000) | flag(["ro", "ro"], 1);
+        let reason = match error.kind() {
+            std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+            _ => error.to_string(),
+        };
+        let (place, device) = (point.source.display(), &device.device);
+        return Err(Error::Internal(format!(
+            "error while mounting volume '{place}': failed to mount local volume: mount {device}:{place}, flags: {flags:#x}: {reason}"
+        )));
+    }
+    Ok(())
+}
+
 /// What the host's mount must be, in Docker's words, and the tags of which it must have one.
 fn need(propagation: &str) -> Option<(&'static str, &'static [&'static str])> {
     match propagation {

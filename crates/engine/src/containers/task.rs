@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use gantry_model::container::Desired;
 use gantry_model::failpoint::{Point, reached};
+use gantry_model::mount::MountKind;
 use gantry_runtime::shim::connection::Connection;
 use gantry_runtime::shim::protocol::{self, Reply, Request, Shutdown};
 use tokio::sync::{mpsc, oneshot};
@@ -423,6 +424,7 @@ impl Task {
         let mut ended = false;
         if effects.contains(&Effect::Final) {
             self.publish_network("disconnect");
+            self.publish_volumes("unmount");
         }
         for effect in effects {
             match effect {
@@ -455,6 +457,24 @@ impl Task {
             let attributes = [("container", self.known.record.id.as_str()), ("name", name), ("type", kind)];
             let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
             self.core.events.publish("network", action, endpoint.network.as_str(), attributes);
+        }
+    }
+
+    /// Publishes that this container's volumes were mounted, or unmounted.
+    pub(super) fn publish_volumes(&self, action: &str) {
+        let volumes = self.known.record.mounts.iter().filter(|point| point.kind == MountKind::Volume);
+        for point in volumes {
+            let mut attributes =
+                vec![("container", self.known.record.id.to_string()), ("driver", "local".into())];
+            if action == "mount" {
+                attributes.extend([
+                    ("destination", point.destination.display().to_string()),
+                    ("propagation", point.propagation.clone()),
+                    ("read/write", point.writable.to_string()),
+                ]);
+            }
+            let attributes = attributes.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+            self.core.events.publish("volume", action, &point.name, attributes);
         }
     }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use gantry_model::failpoint::{Point, reached};
 use gantry_model::filter::Filters;
+use gantry_model::mount::VolumeDevice;
 use gantry_model::{ErrorKind, Timestamp};
 use rusqlite::{OptionalExtension, Transaction};
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,18 @@ pub struct Volume {
     /// Whether it goes if what is being done with its container is interrupted; see [`fleeting`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) fleeting: bool,
+}
+
+impl Volume {
+    /// What is mounted in the place of its directory, if its options say so.
+    pub(crate) fn device(&self) -> Option<VolumeDevice> {
+        let option = |key: &str| self.options.get(key).cloned().unwrap_or_default();
+        self.options.contains_key("device").then(|| VolumeDevice {
+            kind: option("type"),
+            device: option("device"),
+            options: option("o"),
+        })
+    }
 }
 
 /// What `volume create` was asked for.
@@ -108,9 +121,7 @@ impl Volumes {
                 "create {name}: {name:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
             )));
         }
-        if let Some(option) = request.options.keys().next() {
-            return Err(Error::Invalid(format!("create {name}: invalid option: {option:?}")));
-        }
+        check_options(&request.options).map_err(|why| Error::Invalid(format!("create {name}: {why}")))?;
         if let Some(there) = self.find(&name)? {
             return Ok((there, false));
         }
@@ -348,6 +359,26 @@ impl Volumes {
     }
 }
 
+/// Checks the driver's options, in Docker's words: what would be mounted must be named whole.
+fn check_options(options: &BTreeMap<String, String>) -> Result<(), String> {
+    const KNOWN: [&str; 4] = ["type", "o", "device", "size"];
+    const TOGETHER: [(&str, [&str; 2]); 3] =
+        [("device", ["type", "type"]), ("type", ["device", "device"]), ("o", ["device", "type"])];
+    if let Some(option) = options.keys().find(|option| !KNOWN.contains(&option.as_str())) {
+        return Err(format!("invalid option: {option:?}"));
+    }
+    if options.contains_key("size") {
+        return Err("quota size requested but no quota support".into());
+    }
+    for (option, needed) in TOGETHER {
+        let missing = needed.iter().find(|needed| !options.contains_key(**needed));
+        if let (true, Some(missing)) = (options.contains_key(option), missing) {
+            return Err(format!("missing required option: {missing:?}"));
+        }
+    }
+    Ok(())
+}
+
 /// Notes that a container uses a volume.
 ///
 /// # Errors
@@ -468,6 +499,29 @@ impl Error {
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Invalid(_) => ErrorKind::InvalidArgument,
             Self::Internal(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_mount_something_come_whole() {
+        for (options, want) in [
+            (&[][..], ""),
+            (&[("type", "tmpfs"), ("device", "tmpfs")], ""),
+            (&[("type", "none"), ("device", "/x"), ("o", "bind")], ""),
+            (&[("foo", "bar")], "invalid option: \"foo\""),
+            (&[("type", "tmpfs")], "missing required option: \"device\""),
+            (&[("device", "x")], "missing required option: \"type\""),
+            (&[("o", "ro")], "missing required option: \"device\""),
+            (&[("size", "1m")], "quota size requested but no quota support"),
+        ] {
+            let options =
+                options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            assert_eq!(check_options(&options).err().unwrap_or_default(), want, "{options:?}");
         }
     }
 }

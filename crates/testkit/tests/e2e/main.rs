@@ -15,3 +15,4 @@ mod run;
 mod survival;
 mod tty;
 mod units;
+mod volumes;

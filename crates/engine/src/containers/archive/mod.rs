@@ -320,6 +320,9 @@ mod tests {
             mode: String::new(),
             propagation: String::new(),
             tmpfs_options: String::new(),
+            non_recursive: false,
+            read_only_non_recursive: false,
+            device: None,
         };
         let mounts = [
             point("/ro", MountKind::Bind, false),

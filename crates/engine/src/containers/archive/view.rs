@@ -165,10 +165,17 @@ fn binds(record: &Record) -> Vec<Bind> {
         .filter(|(source, destination)| source.exists() && !taken(destination))
         .map(|(source, destination)| Bind { source, destination, writable: !record.host.read_only })
         .collect();
-    binds.extend(record.mounts.iter().filter(|point| point.kind != MountKind::Tmpfs).map(|point| Bind {
-        source: point.source.clone(),
-        destination: point.destination.clone(),
-        writable: point.writable,
+    binds.extend(record.mounts.iter().filter(|point| point.kind != MountKind::Tmpfs).filter_map(|point| {
+        let (source, writable) = match &point.device {
+            None => (point.source.clone(), point.writable),
+            Some(device) if device.is_bind() => {
+                let read_only = device.options.split(',').any(|option| option == "ro");
+                ((&device.device).into(), point.writable && !read_only)
+            }
+            // In memory or elsewhere: there is nothing of it while the container does not run.
+            Some(_) => return None,
+        };
+        Some(Bind { source, destination: point.destination.clone(), writable })
     }));
     binds.sort_by_key(|bind| bind.destination.components().count());
     binds

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gantry_model::mount::{MountKind, MountPoint};
+use gantry_model::mount::{MountKind, MountPoint, VolumeDevice};
 use oci_spec::runtime::Mount;
 
 use super::{Facts, is_host};
@@ -100,12 +100,31 @@ fn of_point(point: &MountPoint) -> Mount {
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         return mount(&destination, "tmpfs", "tmpfs", &options);
     }
+    if let Some(device) = &point.device {
+        return of_device(&destination, device, point.writable);
+    }
     let propagation = if point.propagation.is_empty() { "rprivate" } else { &point.propagation };
-    let bind = if propagation.starts_with('r') { "rbind" } else { "bind" };
+    let recursive = propagation.starts_with('r') && !point.non_recursive;
     // Read-only holds for what is mounted below, too, as Docker has it since 25.
-    let mut options = vec![bind, propagation];
-    options.extend(if point.writable { &["rw"][..] } else { &["ro", "rro"] });
+    let mut options = vec![if recursive { "rbind" } else { "bind" }, propagation];
+    options.extend(match (point.writable, point.read_only_non_recursive) {
+        (true, _) => &["rw"][..],
+        (false, true) => &["ro"],
+        (false, false) => &["ro", "rro"],
+    });
     mount(&destination, "bind", &point.source, &options)
+}
+
+/// What a volume's options have mounted: in the container's namespace alone, so each container has a tmpfs of its
+/// own, where Docker's containers share one that is mounted on the host.
+fn of_device(destination: &str, device: &VolumeDevice, writable: bool) -> Mount {
+    let mut options: Vec<&str> = device.options.split(',').filter(|option| !option.is_empty()).collect();
+    options.push("rprivate");
+    if !writable {
+        options.push("ro");
+    }
+    let kind = if device.is_bind() { "bind" } else { &device.kind };
+    mount(destination, kind, &device.device, &options)
 }
 
 /// The defaults, each replaced by its opposite or its own value where that was given.

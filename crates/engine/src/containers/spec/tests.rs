@@ -109,6 +109,9 @@ fn own_mounts_replace_defaults() {
         mode: String::new(),
         propagation: String::new(),
         tmpfs_options: tmpfs_options.into(),
+        non_recursive: false,
+        read_only_non_recursive: false,
+        device: None,
     };
     let spec = made(&record(|record| {
         record.mounts = vec![

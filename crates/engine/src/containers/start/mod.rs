@@ -144,6 +144,7 @@ impl Task {
         self.callers.rest = Some(begun.rest);
         self.known.network = Arc::new(begun.network);
         self.publish_network("connect");
+        self.publish_volumes("mount");
         match Link::new(begun.connection, START, &[(LAUNCH, Asked::Launch), (START, Asked::Start)]) {
             Ok(link) => self.link = Some(link),
             Err(error) => {
@@ -243,6 +244,7 @@ impl Start {
         let rest = Arc::clone(&self.entry.rest).blocking_lock_owned();
         devices(&self.record.host.device_requests).map_err(early)?;
         super::propagation::check(&self.record.mounts).map_err(early)?;
+        super::propagation::check_devices(&self.record.mounts).map_err(early)?;
         let joined = self.joined().map_err(early)?;
         let hostname = super::hostname(&self.core, &self.record);
         let namespaces = sandbox::begin(self.sandbox_spec(&hostname))
