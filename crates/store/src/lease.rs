@@ -154,9 +154,14 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.temporary
-            && let Err(error) = self.delete()
-        {
+        if !self.temporary {
+            return;
+        }
+        // A full disk may have no room to record it.
+        let ended = self
+            .delete()
+            .or_else(|error| if self.store.spend_reserve() { self.delete() } else { Err(error) });
+        if let Err(error) = ended {
             tracing::warn!(%error, "a lease could not be ended; it ends when the store is opened next");
         }
     }

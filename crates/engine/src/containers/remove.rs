@@ -165,15 +165,20 @@ fn failed(record: &Record, failures: &[String]) -> Error {
 pub(crate) fn release(core: &Core, record: &Record, network: &Attached) -> Vec<String> {
     let mut failures = Vec::new();
     if network.sandbox.is_some() {
-        failures = core.sandboxes.leave(&record.id, network);
-        // A full disk has no room to record it.
-        if !failures.is_empty() && core.store.spend_reserve() {
-            failures = core.sandboxes.leave(&record.id, network);
-        }
+        failures = leave(core, record, network);
     }
     reached(Point::StopLeft);
     remove_tree(&core.host.shim_directory(&record.id), &mut failures);
     failures
+}
+
+/// Takes a container out of its sandbox, on a full disk with the blocks kept for that. Returns what failed.
+pub(super) fn leave(core: &Core, record: &Record, network: &Attached) -> Vec<String> {
+    let failures = core.sandboxes.leave(&record.id, network);
+    if failures.is_empty() || !core.store.spend_reserve() {
+        return failures;
+    }
+    core.sandboxes.leave(&record.id, network)
 }
 
 /// Removes everything that a container has; its row last, and only if all else went.

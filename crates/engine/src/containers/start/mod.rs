@@ -443,7 +443,7 @@ impl Start {
             }
         }
         if let Some(network) = network {
-            for failure in self.core.sandboxes.leave(&self.record.id, network) {
+            for failure in super::remove::leave(&self.core, &self.record, network) {
                 tracing::warn!("undoing a start: {failure}");
             }
         }
