@@ -22,6 +22,7 @@ pub(crate) mod index;
 pub(crate) mod remove;
 
 mod adopt;
+mod announce;
 mod check;
 mod create;
 mod endpoints;

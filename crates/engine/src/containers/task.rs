@@ -22,7 +22,6 @@ use std::time::Duration;
 
 use gantry_model::container::Desired;
 use gantry_model::failpoint::{Point, reached};
-use gantry_model::mount::MountKind;
 use gantry_runtime::shim::connection::Connection;
 use gantry_runtime::shim::protocol::{self, Reply, Request, Shutdown};
 use tokio::sync::{mpsc, oneshot};
@@ -443,39 +442,6 @@ impl Task {
     /// Shows the present state to lists and inspect.
     pub(super) fn show(&self) {
         self.entry.set_view(self.known.view(&self.core));
-    }
-
-    /// Publishes an event about this container.
-    pub(super) fn publish(&self, action: &str, extra: Vec<(&'static str, String)>) {
-        super::publish(&self.core, &self.known.record, action, extra);
-    }
-
-    /// Publishes that this container was connected to its networks, or disconnected.
-    pub(super) fn publish_network(&self, action: &str) {
-        for (name, endpoint) in &self.known.network.endpoints {
-            let kind = if name == "none" { "null" } else { name };
-            let attributes = [("container", self.known.record.id.as_str()), ("name", name), ("type", kind)];
-            let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-            self.core.events.publish("network", action, endpoint.network.as_str(), attributes);
-        }
-    }
-
-    /// Publishes that this container's volumes were mounted, or unmounted.
-    pub(super) fn publish_volumes(&self, action: &str) {
-        let volumes = self.known.record.mounts.iter().filter(|point| point.kind == MountKind::Volume);
-        for point in volumes {
-            let mut attributes =
-                vec![("container", self.known.record.id.to_string()), ("driver", "local".into())];
-            if action == "mount" {
-                attributes.extend([
-                    ("destination", point.destination.display().to_string()),
-                    ("propagation", point.propagation.clone()),
-                    ("read/write", point.writable.to_string()),
-                ]);
-            }
-            let attributes = attributes.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-            self.core.events.publish("volume", action, &point.name, attributes);
-        }
     }
 
     /// It will not run again by itself: whoever waited is told, and what it used is taken down.
