@@ -60,6 +60,32 @@ fn a_client_that_attaches_before_the_start_gets_everything() {
     assert_eq!((code, split(&framed)), (0, ("first\nearly late\n".into(), "last\n".into())));
 }
 
+/// A client sends its start as soon as it has read that it is attached, which may be before its connection
+/// was handed over.
+#[test]
+fn a_start_waits_for_the_client_that_was_told_that_it_is_attached() {
+    let Some(world) = World::open() else { return };
+    let containers = world.engine().containers.clone();
+    let (mut ours, theirs) = pair();
+    world.block_on(async {
+        let id = containers.create(World::shell("echo all")).await.expect("created").id.to_string();
+        let options = AttachOptions { stdout: true, stream: true, ..Default::default() };
+        let attachment = containers.attach(&id, options).await.expect("checked");
+        let waiter = containers.wait(&id, WaitCondition::NextExit).await.expect("registered");
+        let start = tokio::spawn({
+            let containers = containers.clone();
+            async move { containers.start(&id).await }
+        });
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        attachment.connect(theirs, Vec::new()).await.expect("kept");
+        start.await.expect("no panic").expect("started");
+        waiter.exit().await;
+    });
+    let mut framed = Vec::new();
+    ours.read_to_end(&mut framed).expect("the connection closes");
+    assert_eq!(split(&framed).0, "all\n");
+}
+
 #[test]
 fn execs_run_report_and_fail_as_dockers_do() {
     let Some(world) = World::open() else { return };
