@@ -228,6 +228,7 @@ pub(crate) fn sweep(daemon: &Daemon) {
             let _ = Command::new("ip").args(["link", "delete", &link]).output();
         }
         let _ = Command::new("nft").args(["delete", "table", "inet", &format!("gantry-{tag}")]).output();
+        remove_accepts(&tag);
     }
     for path in cgroups(daemon) {
         for pid in fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default().lines() {
@@ -238,6 +239,20 @@ pub(crate) fn sweep(daemon: &Daemon) {
         }
     }
     crate::leak::remove_cgroups(daemon);
+}
+
+/// Removes what the daemon had put into the chain of Docker's that is for others, where there is a dockerd.
+fn remove_accepts(tag: &str) {
+    let chain = ["ip", "filter", "DOCKER-USER"];
+    let listed = Command::new("nft").args(["--handle", "list", "chain"]).args(chain).output();
+    let text = listed.map(|listed| String::from_utf8_lossy(&listed.stdout).into_owned()).unwrap_or_default();
+    let owner = format!("\"gantry:{tag}:");
+    for line in text.lines().filter(|line| line.contains(&owner)) {
+        if let Some((_, handle)) = line.rsplit_once("# handle ") {
+            let _ =
+                Command::new("nft").args(["delete", "rule"]).args(chain).args(["handle", handle]).output();
+        }
+    }
 }
 
 /// Removes the (by now empty) control groups, again and again while the kernel still empties them.
