@@ -2,17 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::harness::{Entry, Outcome, Site, base, file, tar, unprivileged};
+use crate::harness::{Entry, Outcome, Site, file, site, tar};
 use gantry_build::BuildOptions;
-
-fn site() -> Option<Site> {
-    if unprivileged("builds in a store") {
-        return None;
-    }
-    let site = Site::new();
-    site.import("busybox", &base());
-    Some(site)
-}
 
 #[test]
 fn every_instruction_ends_up_in_the_image() {

@@ -1,16 +1,7 @@
 //! What Docker's classic builder (28.5) was seen to do in corners, and does here.
 
-use crate::harness::{Entry, Site, base, file, tar, unprivileged};
+use crate::harness::{Entry, file, site, tar};
 use gantry_build::BuildOptions;
-
-fn site() -> Option<Site> {
-    if unprivileged("builds in a store") {
-        return None;
-    }
-    let site = Site::new();
-    site.import("busybox", &base());
-    Some(site)
-}
 
 #[test]
 fn steps_without_files_are_cached_too() {

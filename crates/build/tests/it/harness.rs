@@ -290,6 +290,16 @@ impl Site {
     }
 }
 
+/// A site with `busybox`; none where the tests may not build.
+pub(crate) fn site() -> Option<Site> {
+    if unprivileged("builds in a store") {
+        return None;
+    }
+    let site = Site::new();
+    site.import("busybox", &base());
+    Some(site)
+}
+
 pub(crate) fn reference(name: &str) -> Reference {
     Reference::parse_normalized(name).expect("a name").or_latest()
 }

@@ -352,6 +352,7 @@ fn check_running(view: &View, named: &str) -> Result<(), Error> {
         _ => Err(Error::Conflict(format!("container {id} is not running"))),
     }
 }
+
 /// An event's action: Docker writes the blank behind the program also where no arguments follow.
 fn action(name: &str, command: &[String]) -> String {
     let (program, arguments) =

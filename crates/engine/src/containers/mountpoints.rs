@@ -96,7 +96,8 @@ pub(super) fn inherit(points: &[MountPoint], mode: &str) -> Result<Vec<MountPoin
         .collect())
 }
 
-fn point(kind: MountKind, destination: &str) -> MountPoint {
+/// A writable mount with nothing said of it but its place.
+pub(super) fn point(kind: MountKind, destination: &str) -> MountPoint {
     MountPoint {
         kind,
         name: String::new(),

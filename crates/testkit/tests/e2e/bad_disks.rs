@@ -14,7 +14,7 @@ use gantry_testkit::daemon::binary;
 use gantry_testkit::disk::Disk;
 use gantry_testkit::{Bench, Client, Daemon, leak};
 
-use crate::crashes::{Base, IMAGE, NAME, OPERATIONS, Operation, clean, places, walk};
+use crate::crashes::{Base, IMAGE, NAME, OPERATIONS, Operation, clean, holds_and_repeats, places, walk};
 use crate::survival::records_are_true;
 
 /// A volume with a file that was on the disk before anything happened.
@@ -175,15 +175,7 @@ impl World {
             bench.daemon.start_again();
             let _ = std::fs::remove_file(&filler);
         }
-        records_are_true(bench);
-        leak::explained(&bench.daemon);
-        let again = (operation.act)(bench);
-        assert!(
-            again.code == 0 || again.stderr.contains(operation.done_already),
-            "{what}, once more: {again:?}\n{}",
-            bench.daemon.log()
-        );
-        records_are_true(bench);
+        holds_and_repeats(bench, operation, &what);
         self.clean(&what);
         fired
     }

@@ -272,6 +272,14 @@ fn once(bench: &Bench, operation: &Operation, place: &str, action: &str, base: &
     }
     bench.daemon.kill();
     bench.daemon.start_again();
+    holds_and_repeats(bench, operation, &what);
+    clean(bench);
+    base.check(bench, &what);
+    fired
+}
+
+/// What is recorded is so, everything that is there is explained, and the operation can be done again.
+pub(crate) fn holds_and_repeats(bench: &Bench, operation: &Operation, what: &str) {
     records_are_true(bench);
     leak::explained(&bench.daemon);
     let again = (operation.act)(bench);
@@ -281,9 +289,6 @@ fn once(bench: &Bench, operation: &Operation, place: &str, action: &str, base: &
         bench.daemon.log()
     );
     records_are_true(bench);
-    clean(bench);
-    base.check(bench, &what);
-    fired
 }
 
 /// Removes what operations make.

@@ -308,21 +308,14 @@ fn user_of(rootfs: &Rootfs, user: &str) -> Result<Owner, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::containers::mountpoints;
 
     #[test]
     fn the_innermost_mount_decides_whether_a_place_may_be_written_to() {
         let point = |destination: &str, kind, writable| MountPoint {
-            kind,
-            name: String::new(),
             source: "/s".into(),
-            destination: destination.into(),
             writable,
-            mode: String::new(),
-            propagation: String::new(),
-            tmpfs_options: String::new(),
-            non_recursive: false,
-            read_only_non_recursive: false,
-            device: None,
+            ..mountpoints::point(kind, destination)
         };
         let mounts = [
             point("/ro", MountKind::Bind, false),

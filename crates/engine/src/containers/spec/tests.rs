@@ -101,17 +101,10 @@ fn host_modes_leave_namespaces_out() {
 #[test]
 fn own_mounts_replace_defaults() {
     let point = |kind, destination: &str, writable, tmpfs_options: &str| MountPoint {
-        kind,
-        name: String::new(),
         source: "/s".into(),
-        destination: destination.into(),
         writable,
-        mode: String::new(),
-        propagation: String::new(),
         tmpfs_options: tmpfs_options.into(),
-        non_recursive: false,
-        read_only_non_recursive: false,
-        device: None,
+        ..crate::containers::mountpoints::point(kind, destination)
     };
     let spec = made(&record(|record| {
         record.mounts = vec![
