@@ -22,6 +22,7 @@ use crate::op::StoreWorker;
 use crate::request::{BuildRequest, ContextSource};
 use crate::solver::cache::CacheDatabase;
 use crate::solver::{CacheUse, Solver, Value};
+use crate::usage::{self, CacheRecord, Looked, Prune};
 
 /// What a [`Builder`] is made of.
 pub struct BuilderOptions {
@@ -147,8 +148,9 @@ impl Builder {
         let mut cache = &self.cache;
         let solver = Solver::new(&mut cache, &mut worker, cache_use, cancel);
         let mut build = Build { lowering, solver, states: Vec::new(), events };
-        build.all(&file)?;
-        let written = build.written()?;
+        let written = build.all(&file).and_then(|()| build.written());
+        self.cache.touch(build.solver.hits())?;
+        let written = written?;
         let image = match &written {
             Finished::Base(id) => {
                 for tag in &tags {
@@ -166,23 +168,44 @@ impl Builder {
         Ok(BuiltImage { image })
     }
 
-    /// Forgets the cache: `POST /build/prune`. Waits for builds under way. Layers that no image needs are
-    /// removed from the store.
+    /// What the cache holds, the oldest first.
     ///
     /// # Errors
     /// [`BuildError::Internal`] where the database or the store fails.
-    pub fn prune(&self) -> Result<PruneReport, BuildError> {
-        let failed = |error| BuildError::internal("letting go of the cache's layers failed", error);
-        let store = &self.options.store;
-        let mut lease = self.lease.write();
-        let deleted = self.cache.clear()?;
-        // The same name is opened anew, so the lease is there again whatever happens next.
-        store.leases().named(LEASE).and_then(Lease::end).map_err(failed)?;
-        *lease = store.leases().named(LEASE).map_err(failed)?;
-        let collected = store.collect().map_err(failed)?;
+    pub fn cached(&self) -> Result<Vec<CacheRecord>, BuildError> {
+        // A build under way may use any of it, and pruning waits for it.
+        let in_use = self.lease.is_locked();
+        let held = self.lease.read().usage().map_err(LEASE_FAILED)?;
+        let looked = usage::looked(self.cache.entries()?, &held);
+        Ok(looked.into_iter().filter(Looked::is_listed).map(|one| one.record(in_use)).collect())
+    }
+
+    /// Forgets what is asked for: `POST /build/prune`. Waits for builds under way. Layers that nothing else needs
+    /// are removed from the store.
+    ///
+    /// # Errors
+    /// [`BuildError::Internal`] where the database or the store fails.
+    pub fn prune(&self, wanted: &Prune) -> Result<PruneReport, BuildError> {
+        let lease = self.lease.write();
+        let looked = usage::looked(self.cache.entries()?, &lease.usage().map_err(LEASE_FAILED)?);
+        let doomed = usage::doomed(&looked, wanted);
+        self.cache.forget_all(&doomed.iter().map(|one| one.entry.id).collect::<Vec<_>>())?;
+        let deleted =
+            doomed.into_iter().filter(|one| one.is_listed()).map(|one| one.entry.key.clone()).collect();
+        let named = self.cache.layers()?;
+        for layer in lease.layers().map_err(LEASE_FAILED)? {
+            if !named.contains(&layer) {
+                lease.release_layer(layer).map_err(LEASE_FAILED)?;
+            }
+        }
+        let collected = self.options.store.collect().map_err(LEASE_FAILED)?;
         Ok(PruneReport { deleted, reclaimed_bytes: collected.size_bytes })
     }
 }
+
+/// Why the store would not list or let go of the cache's layers.
+const LEASE_FAILED: fn(gantry_store::Error) -> BuildError =
+    |error| BuildError::internal("the layers of the build cache could not be listed or let go", error);
 
 /// The daemon shares one between its blocking threads.
 const _: fn() = || {

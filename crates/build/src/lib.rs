@@ -29,6 +29,7 @@ pub mod op;
 pub mod render;
 pub mod request;
 pub mod solver;
+pub mod usage;
 
 pub use builder::{Builder, BuilderOptions, BuiltImage};
 pub use cancel::Cancel;

@@ -138,6 +138,7 @@ pub struct Solver<'a> {
     cache_use: CacheUse,
     cancel: &'a Cancel,
     solved: HashMap<VertexNumber, Solved>,
+    hits: Vec<i64>,
 }
 
 impl<'a> Solver<'a> {
@@ -148,7 +149,13 @@ impl<'a> Solver<'a> {
         cache_use: CacheUse,
         cancel: &'a Cancel,
     ) -> Self {
-        Self { cache, worker, cache_use, cancel, solved: HashMap::new() }
+        Self { cache, worker, cache_use, cancel, solved: HashMap::new(), hits: Vec::new() }
+    }
+
+    /// The numbers of the cached results that served so far.
+    #[must_use]
+    pub fn hits(&self) -> &[i64] {
+        &self.hits
     }
 
     /// Solves a vertex, after those that it needs.
@@ -190,10 +197,13 @@ impl<'a> Solver<'a> {
         let mut maker = KeyMaker::new("image");
         maker.field(image.as_bytes());
         let record = Record::new(maker.finish(), Vec::new());
-        if self.cache_use == CacheUse::ReadAndWrite && self.cache.find(&record.key)?.is_some() {
+        if self.cache_use == CacheUse::ReadAndWrite
+            && let Some(found) = self.cache.find(&record.key)?
+        {
+            self.hits.push(found.id);
             return Ok(true);
         }
-        self.cache.record(&[record], &cache::Stored { outputs: Vec::new(), note: String::new() })?;
+        self.cache.record(&[record], &cache::Stored::default())?;
         Ok(false)
     }
 
@@ -241,7 +251,11 @@ impl<'a> Solver<'a> {
         let outputs: Vec<&[LayerRef]> = made.outputs.iter().map(Value::layers).collect();
         self.cache.record(
             &keys,
-            &cache::Stored { outputs: outputs.iter().map(|o| o.to_vec()).collect(), note: note.clone() },
+            &cache::Stored {
+                outputs: outputs.iter().map(|o| o.to_vec()).collect(),
+                note: note.clone(),
+                name: vertex.name.clone(),
+            },
         )?;
         reached(Point::BuildCached);
         events(BuildEvent::VertexFinished { vertex: number, outcome: Outcome::Done });
@@ -265,6 +279,7 @@ impl<'a> Solver<'a> {
                 return Ok(None);
             }
         }
+        self.hits.push(found.id);
         events(BuildEvent::VertexFinished { vertex: number, outcome: Outcome::Cached });
         let outputs = found.stored.outputs.into_iter().map(|layers| Value::Tree(layers.into())).collect();
         Ok(Some(Solved { outputs, outcome: Outcome::Cached, note: found.stored.note }))

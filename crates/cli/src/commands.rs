@@ -129,6 +129,12 @@ pub(crate) static TOP: &[(&str, &Command)] = &[
 /// The management commands, sorted by name.
 pub(crate) static GROUPS: &[Group] = &[
     Group {
+        name: "builder",
+        about: "Manage builds",
+        commands: &[("build", &build::BUILD), ("prune", &prune::BUILD_CACHE)],
+        aliases: &[],
+    },
+    Group {
         name: "container",
         about: "Manage containers",
         commands: &[

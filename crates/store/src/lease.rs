@@ -45,6 +45,17 @@ impl Leases {
     }
 }
 
+/// A layer that a lease holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Which.
+    pub layer: LayerId,
+    /// The sizes of its files, in bytes.
+    pub size_bytes: u64,
+    /// Whether an image or a snapshot needs it as well.
+    pub shared: bool,
+}
+
 /// A lease. Dropping a temporary one ends it.
 pub struct Lease {
     store: Arc<Inner>,
@@ -126,6 +137,28 @@ impl Lease {
         self.store.database.read(|transaction| {
             let mut rows = transaction.prepare_cached("SELECT layer FROM lease_layer WHERE lease = ?1")?;
             let rows = rows.query_map([self.id], |row| Ok(LayerId(row.get::<_, i64>(0)?.cast_unsigned())))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// The layers that it holds, with their sizes and whether something else needs them too.
+    ///
+    /// # Errors
+    /// What the database said.
+    pub fn usage(&self) -> Result<Vec<Held>, Error> {
+        self.store.database.read(|transaction| {
+            let mut rows = transaction.prepare_cached(
+                "SELECT l.layer, y.size, EXISTS (SELECT 1 FROM image_layer WHERE layer = l.layer)
+                    OR EXISTS (SELECT 1 FROM snapshot_layer WHERE layer = l.layer)
+                 FROM lease_layer AS l JOIN layer AS y ON y.id = l.layer WHERE l.lease = ?1",
+            )?;
+            let rows = rows.query_map([self.id], |row| {
+                Ok(Held {
+                    layer: LayerId(row.get::<_, i64>(0)?.cast_unsigned()),
+                    size_bytes: row.get::<_, i64>(1)?.cast_unsigned(),
+                    shared: row.get(2)?,
+                })
+            })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
     }

@@ -46,6 +46,6 @@ mod trash;
 pub use error::Error;
 pub use image::Images;
 pub use layer::{Layer, Layers};
-pub use lease::{Lease, Leases};
+pub use lease::{Held, Lease, Leases};
 pub use snapshot::Snapshots;
 pub use store::{DriverChoice, Options, Store};

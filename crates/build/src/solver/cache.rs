@@ -1,7 +1,8 @@
 //! The cache's tables.
 //!
 //! ```text
-//! results  id, outputs (JSON: layers of each output), note, used (seconds since 1970)
+//! results  id, outputs (JSON: layers of each output), note, name (the step's text), made and used (seconds since
+//!          1970), uses (builds that found it)
 //! keys     key -> result; several keys may lead to one result
 //! links    key, input, selector -> the key of that input: how a key came about
 //! ```
@@ -58,12 +59,31 @@ impl Record {
 }
 
 /// A result as the cache keeps it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
     /// The layers of each output, lowest first.
     pub outputs: Vec<Vec<LayerRef>>,
     /// How the history names what was copied.
     pub note: String,
+    /// What the step is called.
+    pub name: String,
+}
+
+/// A result as lists of the cache show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number; later results have greater ones.
+    pub id: i64,
+    /// One of its keys, in hexadecimal.
+    pub key: String,
+    /// It.
+    pub stored: Stored,
+    /// When it was made, in seconds since 1970; 0 where that was not yet recorded.
+    pub made_secs: i64,
+    /// When a build last made or found it, in seconds since 1970.
+    pub used_secs: i64,
+    /// How many builds found it.
+    pub uses: i64,
 }
 
 /// A result that was found.
@@ -119,7 +139,10 @@ const SCHEMA: Schema = Schema {
                 PRIMARY KEY (key, input)
             ) WITHOUT ROWID;",
         reader: 1,
-    }],
+    }, Migration { sql: "
+            ALTER TABLE results ADD COLUMN name TEXT NOT NULL DEFAULT '';
+            ALTER TABLE results ADD COLUMN made INTEGER NOT NULL DEFAULT 0;
+            ALTER TABLE results ADD COLUMN uses INTEGER NOT NULL DEFAULT 0;", reader: 1 }],
     synchronous: Synchronous::Normal,
 };
 
@@ -141,29 +164,71 @@ impl CacheDatabase {
     /// # Errors
     /// [`BuildError::Internal`].
     pub fn layers(&self) -> Result<HashSet<LayerId>, BuildError> {
-        let texts = self
-            .database
-            .read(|tx| -> Result<Vec<String>, gantry_state::Error> {
-                let mut statement = tx.prepare("SELECT outputs FROM results")?;
-                let texts = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-                Ok(texts)
-            })
-            .map_err(failed)?;
-        let results = texts.iter().filter_map(|text| serde_json::from_str::<Vec<Vec<LayerRef>>>(text).ok());
-        Ok(results.flatten().flatten().map(|layer| layer.id).collect())
+        let entries = self.entries()?;
+        let layers = entries.iter().flat_map(|entry| entry.stored.outputs.iter().flatten());
+        Ok(layers.map(|layer| layer.id).collect())
     }
 
-    /// Forgets everything; the keys of what was there.
+    /// All results, the oldest first. One that cannot be read has no outputs.
     ///
     /// # Errors
     /// [`BuildError::Internal`].
-    pub fn clear(&self) -> Result<Vec<String>, BuildError> {
+    pub fn entries(&self) -> Result<Vec<Entry>, BuildError> {
         self.database
-            .write(|tx| -> Result<Vec<String>, gantry_state::Error> {
-                let mut statement = tx.prepare("SELECT min(lower(hex(key))) FROM keys GROUP BY result")?;
-                let keys = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
-                tx.execute("DELETE FROM results", [])?;
-                Ok(keys)
+            .read(|tx| -> Result<Vec<Entry>, gantry_state::Error> {
+                let mut statement = tx.prepare(
+                    "SELECT id, outputs, note, name, made, used, uses,
+                        (SELECT min(lower(hex(key))) FROM keys WHERE result = results.id)
+                     FROM results ORDER BY id",
+                )?;
+                let entries = statement.query_map([], |row| {
+                    let outputs: String = row.get(1)?;
+                    Ok(Entry {
+                        id: row.get(0)?,
+                        stored: Stored {
+                            outputs: serde_json::from_str(&outputs).unwrap_or_default(),
+                            note: row.get(2)?,
+                            name: row.get(3)?,
+                        },
+                        made_secs: row.get(4)?,
+                        used_secs: row.get(5)?,
+                        uses: row.get(6)?,
+                        key: row.get::<_, Option<String>>(7)?.unwrap_or_default(),
+                    })
+                })?;
+                Ok(entries.collect::<Result<_, _>>()?)
+            })
+            .map_err(failed)
+    }
+
+    /// Notes that a build found these results.
+    ///
+    /// # Errors
+    /// [`BuildError::Internal`].
+    pub fn touch(&self, ids: &[i64]) -> Result<(), BuildError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.each(ids, "UPDATE results SET used = ?2, uses = uses + 1 WHERE id = ?1", &[now_secs()])
+    }
+
+    /// Forgets results and their keys.
+    ///
+    /// # Errors
+    /// [`BuildError::Internal`].
+    pub fn forget_all(&self, ids: &[i64]) -> Result<(), BuildError> {
+        self.each(ids, "DELETE FROM results WHERE id = ?1", &[])
+    }
+
+    fn each(&self, ids: &[i64], sql: &str, more: &[i64]) -> Result<(), BuildError> {
+        self.database
+            .write(|tx| -> Result<(), gantry_state::Error> {
+                let mut statement = tx.prepare_cached(sql)?;
+                for id in ids {
+                    let values = std::iter::once(id).chain(more);
+                    statement.execute(gantry_state::rusqlite::params_from_iter(values))?;
+                }
+                Ok(())
             })
             .map_err(failed)
     }
@@ -180,18 +245,19 @@ impl Cache for &CacheDatabase {
             .read(|tx| -> Result<_, gantry_state::Error> {
                 Ok(tx
                     .prepare_cached(
-                        "SELECT id, outputs, note FROM results WHERE id = (SELECT result FROM keys WHERE key = ?1)",
+                        "SELECT id, outputs, note, name FROM results WHERE id = (SELECT result FROM keys WHERE key = ?1)",
                     )?
                     .query_row([key.as_bytes().as_slice()], |row| {
-                        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+                        let outputs: String = row.get(1)?;
+                        Ok((row.get(0)?, outputs, row.get(2)?, row.get(3)?))
                     })
                     .optional()?)
             })
             .map_err(failed)?;
         // A row that cannot be read is as good as none.
-        Ok(row.and_then(|(id, outputs, note)| {
+        Ok(row.and_then(|(id, outputs, note, name)| {
             let outputs = serde_json::from_str(&outputs).ok()?;
-            Some(Found { id, stored: Stored { outputs, note } })
+            Some(Found { id, stored: Stored { outputs, note, name } })
         }))
     }
 
@@ -200,8 +266,10 @@ impl Cache for &CacheDatabase {
             .map_err(|error| BuildError::internal("writing a cache record failed", error))?;
         self.database
             .write(|tx| -> Result<(), gantry_state::Error> {
-                tx.prepare_cached("INSERT INTO results (outputs, note, used) VALUES (?1, ?2, ?3)")?
-                    .execute(params![outputs, stored.note, now_secs()])?;
+                tx.prepare_cached(
+                    "INSERT INTO results (outputs, note, name, made, used) VALUES (?1, ?2, ?3, ?4, ?4)",
+                )?
+                .execute(params![outputs, stored.note, stored.name, now_secs()])?;
                 let result = tx.last_insert_rowid();
                 for record in records {
                     let key = record.key.as_bytes().as_slice();
@@ -252,16 +320,20 @@ mod tests {
         let content =
             Record::new(operation, vec![Link { input: 0, selector: Some("file:x".into()), key: operation }]);
         assert_ne!(tree.key, content.key);
-        let stored = Stored { outputs: vec![vec![]], note: "file:x".into() };
+        let stored = Stored { outputs: vec![vec![]], note: "file:x".into(), name: "COPY x /".into() };
         cache.record(&[tree.clone(), content.clone()], &stored).expect("recorded");
         let found = cache.find(&tree.key).expect("asked").expect("found");
         assert_eq!(found.stored, stored);
         assert_eq!(cache.find(&content.key).expect("asked"), Some(found.clone()));
         cache.record(std::slice::from_ref(&tree), &stored).expect("recorded again");
         assert_ne!(cache.find(&tree.key).expect("asked").expect("found").id, found.id);
+        database.touch(&[found.id]).expect("noted");
+        let entries = database.entries().expect("listed");
+        assert_eq!(entries.iter().map(|entry| entry.uses).collect::<Vec<_>>(), [1, 0]);
+        assert!(entries[0].made_secs > 0 && entries[0].stored == stored, "{entries:?}");
         cache.forget(found.id).expect("forgotten");
         assert_eq!(cache.find(&content.key).expect("asked"), None);
-        assert_eq!(database.clear().expect("cleared").len(), 1);
+        database.forget_all(&[entries[1].id]).expect("forgotten");
         assert_eq!(cache.find(&tree.key).expect("asked"), None);
     }
 }

@@ -15,7 +15,7 @@ use crate::show::units::{ago, human_size4, parse_time};
 /// `system df`.
 pub(crate) static DF: Command = Command {
     usage: "",
-    about: "Show docker disk usage",
+    about: "Show the disk space that is used",
     aliases: "",
     flags: &[
         long("format", Kind::Text, "Format output: table, table TEMPLATE, json or TEMPLATE"),

@@ -1,5 +1,5 @@
-//! `container prune`, `image prune`, `network prune`, `volume prune`, and `system prune`, which is all
-//! of them: what is to go is said first, and asked for unless `--force` was given.
+//! `builder prune`, `container prune`, `image prune`, `network prune`, `volume prune`, and `system
+//! prune`, which is all of them: what is to go is said first, and asked for unless `--force` was given.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, Write as _};
@@ -19,6 +19,26 @@ const UNTIL: Flag = long("filter", Kind::Filter, "Provide filter values (e.g. \"
 const fn verb(about: &'static str, flags: &'static [Flag], run: fn(&Context, &Parsed) -> Outcome) -> Command {
     Command { usage: "", about, aliases: "", flags, order: Order::Mixed, args: Args::None, run }
 }
+
+/// `builder prune`.
+pub(crate) static BUILD_CACHE: Command = verb(
+    "Remove build cache",
+    &[
+        both('a', "all", Kind::Bool, "Remove all unused build cache, not just dangling ones"),
+        long("filter", Kind::Filter, "Provide filter values (e.g. \"until=24h\")"),
+        FORCE,
+        long("keep-storage", Kind::Bytes, "Amount of disk space to keep for cache"),
+    ],
+    |context, flags| {
+        let what = if flags.is("all") {
+            "WARNING! This will remove all build cache."
+        } else {
+            "WARNING! This will remove all dangling build cache."
+        };
+        ask(flags, what)?;
+        report(context, flags, build_cache)
+    },
+);
 
 /// `container prune`.
 pub(crate) static CONTAINERS: Command =
@@ -276,6 +296,9 @@ fn build_cache(context: &Context, flags: &Parsed) -> Outcome<Gone> {
     let mut request = Request::post("/build/prune");
     if flags.is("all") {
         request = request.query("all", "1");
+    }
+    if flags.bytes("keep-storage") > 0 {
+        request = request.query("reserved-space", flags.bytes("keep-storage").to_string());
     }
     let narrowed = narrowing(context, flags, &[]);
     if !narrowed.is_empty() {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use gantry_api::Method::Post;
-use gantry_api::build::{BuildOptions as Wire, PruneResponse};
+use gantry_api::build::BuildOptions as Wire;
 use gantry_build::render::{Asked, Classic};
 use gantry_build::{
     BuildError, BuildEvent, BuildOptions, BuildRequest, Cancel, ContextSource, NetworkMode, RunOptions,
@@ -19,8 +19,7 @@ use crate::body::{self, BodyReader};
 use crate::refusal::Refusal;
 
 pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
-    table.add(Post, "/build", build)?;
-    table.add(Post, "/build/prune", prune)
+    table.add(Post, "/build", build)
 }
 
 /// Withdraws a build when its client is gone.
@@ -211,15 +210,4 @@ fn ulimits(text: &str) -> Result<Vec<gantry_build::request::Ulimit>, Refusal> {
         hard: limit.hard,
     };
     Ok(wire.into_iter().map(convert).collect())
-}
-
-async fn prune(app: Arc<App>, _: Request) -> Answer {
-    let builder = Arc::clone(&app.builder);
-    let report = tokio::task::spawn_blocking(move || builder.prune())
-        .await
-        .map_err(|error| Failure::new(ErrorKind::Internal, error.to_string()))??;
-    Ok(Reply::json(&PruneResponse {
-        caches_deleted: (!report.deleted.is_empty()).then_some(report.deleted),
-        space_reclaimed: report.reclaimed_bytes,
-    }))
 }

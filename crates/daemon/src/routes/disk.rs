@@ -15,7 +15,7 @@ use gantry_server::router::RouterError;
 use gantry_server::{Reply, Request};
 
 use super::containers::ImageNames;
-use super::{Answer, App, Table, now};
+use super::{Answer, App, Table, build_cache, now};
 use crate::refusal::Refusal;
 use crate::wire::{create, image, summary, volume};
 
@@ -63,8 +63,14 @@ async fn usage(app: Arc<App>, request: Request) -> Answer {
         usage.volumes = Some(volumes);
     }
     if wanted("build-cache") {
-        usage.build_cache = Some(Vec::new());
-        usage.build_cache_usage = Some(Usage::default());
+        let cached = build_cache::list(&app).await?;
+        // What images need as well is theirs.
+        let own = || cached.iter().filter(|one| !one.shared);
+        let total = own().map(|one| one.size).sum();
+        let unused = own().filter(|one| !one.in_use).map(|one| one.size).sum();
+        let active = cached.iter().filter(|one| one.in_use).count();
+        usage.build_cache_usage = Some(short(&cached, active, total, unused, verbose));
+        usage.build_cache = Some(cached);
     }
     if verbose {
         usage = DiskUsage {

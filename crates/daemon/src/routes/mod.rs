@@ -4,6 +4,7 @@
 mod archives;
 mod attach;
 mod build;
+mod build_cache;
 mod commit;
 mod containers;
 mod copy;
@@ -91,6 +92,7 @@ pub(crate) fn router(app: &Arc<App>) -> Result<Router, RouterError> {
     commit::add(&mut table)?;
     images::add(&mut table)?;
     build::add(&mut table)?;
+    build_cache::add(&mut table)?;
     networks::add(&mut table)?;
     volumes::add(&mut table)?;
     events::add(&mut table)?;

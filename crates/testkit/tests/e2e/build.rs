@@ -63,6 +63,31 @@ both! {
         bench.cli.ok(&["rmi", &tag]);
     }
 
+    fn the_cache_is_counted_and_pruned(bench) {
+        let mark = bench.name("cached");
+        let directory = bench.directory();
+        let path = directory.path();
+        write(&path.join("Dockerfile"), &format!("FROM busybox\nRUN head -c 3000000 /dev/zero > /{mark}\n"));
+        bench.cli.ok(&["build", "-q", "-t", &mark, path.to_str().expect("a plain path")]);
+        let record = || -> Option<(i64, bool, i64)> {
+            let (_, usage) = http::send(bench.daemon.socket(), "GET", "/v1.50/system/df?type=build-cache", "").expect("answered");
+            let usage: serde_json::Value = serde_json::from_str(&usage).expect("JSON");
+            let records = usage["BuildCache"].as_array().cloned().unwrap_or_default();
+            let one = records.iter().find(|one| one["Description"].as_str().is_some_and(|text| text.contains(&mark)))?;
+            Some((one["Size"].as_i64()?, one["Shared"].as_bool()?, one["UsageCount"].as_i64()?))
+        };
+        assert_eq!(record(), Some((3_000_000, true, 0)), "an image has it too");
+        bench.cli.ok(&["build", "-q", path.to_str().expect("a plain path")]);
+        bench.cli.ok(&["rmi", &mark]);
+        bench.cli.ok(&["image", "prune", "-f"]);
+        assert_eq!(record(), Some((3_000_000, false, 1)), "the cache alone has it");
+        let refused = bench.cli.run(&["builder", "prune", "-f", "--filter", "nosuch=1"]);
+        assert!(refused.code == 1 && refused.stderr.contains("invalid filter 'nosuch'"), "{refused:?}");
+        bench.cli.ok(&["builder", "prune", "-f", "-a", "--filter", "until=24h"]);
+        bench.cli.ok(&["builder", "prune", "-f", "-a", "--keep-storage", "100GB"]);
+        assert!(record().is_some(), "it is younger than a day, and there is room");
+    }
+
     fn stages(bench) {
         let directory = bench.directory();
         let path = directory.path();
