@@ -20,6 +20,9 @@ pub(crate) struct Args {
     /// list of differences is reviewed against 28.5
     #[arg(long, requires = "compare")]
     peer_socket: Option<PathBuf>,
+    /// Compare `gantry` with the stock CLI instead, each on a gantryd
+    #[arg(long, requires = "compare", conflicts_with = "peer_socket")]
+    clients: bool,
     /// Only cases whose name contains this
     #[arg(long, requires = "compare")]
     case: Option<String>,
@@ -32,6 +35,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     host::install(&[host::TO_BUILD, host::TO_MAKE_IMAGES, host::TO_TEST, host::TO_COMPARE])?;
     let binaries = workspace::build(Profile::Dev)?;
+    if args.clients {
+        return run_test("compare_the_clients", args, &binaries, None);
+    }
     if let Some(socket) = &args.peer_socket {
         return compare(args, &binaries, socket);
     }
@@ -50,12 +56,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn compare(args: &Args, binaries: &Path, socket: &Path) -> Result<()> {
+    run_test("compare_with_a_dockerd", args, binaries, Some(socket))
+}
+
+fn run_test(test: &str, args: &Args, binaries: &Path, socket: Option<&Path>) -> Result<()> {
     let mut command = cargo();
     command
         .args(["test", "--package", "gantry-testkit", "--test", "compare", "--"])
-        .args(["--ignored", "--exact", "compare_with_a_dockerd", "--nocapture"])
-        .env("GANTRY_BIN_DIR", binaries)
-        .env("GANTRY_COMPARE_SOCKET", socket);
+        .args(["--ignored", "--exact", test, "--nocapture"])
+        .env("GANTRY_BIN_DIR", binaries);
+    if let Some(socket) = socket {
+        command.env("GANTRY_COMPARE_SOCKET", socket);
+    }
     if let Some(case) = &args.case {
         command.env("GANTRY_COMPARE_CASE", case);
     }

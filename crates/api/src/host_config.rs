@@ -141,9 +141,6 @@ pub struct HostConfig {
     pub memory_swappiness: Option<i64>,
     /// Whether a process waits instead of being killed.
     pub oom_kill_disable: Option<bool>,
-    /// Whether an init runs as process 1; `null` is the daemon's default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub init: Option<bool>,
     /// 0, -1 or `null` is no limit.
     pub pids_limit: Option<i64>,
     /// Resource limits.
@@ -165,6 +162,9 @@ pub struct HostConfig {
     pub masked_paths: Option<Vec<String>>,
     /// Read-only paths; `null` is the default list, `[]` none.
     pub readonly_paths: Option<Vec<String>>,
+    /// Whether an init runs as process 1; `null` is the daemon's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<bool>,
 }
 
 /// `port/protocol` to addresses of the host; `null` is as `[]`.

@@ -191,8 +191,9 @@ pub(crate) static GROUPS: &[Group] = &[
             ("inspect", &inspect::NETWORK_INSPECT),
             ("ls", &network::LS),
             ("prune", &prune::NETWORKS),
+            ("rm", &network::RM),
         ],
-        aliases: &[("list", "ls")],
+        aliases: &[("list", "ls"), ("remove", "rm")],
     },
     Group {
         name: "system",

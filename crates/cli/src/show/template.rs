@@ -37,8 +37,31 @@ const NIL_MAPS: [&str; 8] =
     ["ExposedPorts", "Labels", "Networks", "Options", "PortBindings", "Ports", "Volumes", "Sysctls"];
 
 /// Fields whose name in Docker's own types, which templates go by, is not the one in JSON.
-const GO_NAMES: [(&str, &str); 4] =
-    [("Id", "ID"), ("ApiVersion", "APIVersion"), ("Ipam", "IPAM"), ("Os", "OS")];
+const GO_NAMES: [(&str, &str); 6] = [
+    ("Id", "ID"),
+    ("ApiVersion", "APIVersion"),
+    ("Ipam", "IPAM"),
+    ("Os", "OS"),
+    ("CpuCfsPeriod", "CPUCfsPeriod"),
+    ("CpuCfsQuota", "CPUCfsQuota"),
+];
+
+/// A field by which a thing is known, one that may be absent from it, and what that is then.
+type Optional = (&'static str, &'static str, fn() -> Go);
+
+/// What is left out of JSON where it is nothing, though Docker's own types have it.
+const OPTIONAL: [Optional; 6] = [
+    ("OOMKilled", "Health", || Go::Nil),
+    ("RootFS", "Variant", no_text),
+    ("RootFS", "OsVersion", no_text),
+    ("RootFS", "Author", no_text),
+    ("RootFS", "Comment", no_text),
+    ("RootFS", "DockerVersion", no_text),
+];
+
+fn no_text() -> Go {
+    Go::String(Arc::from(""))
+}
 
 /// The same for an event.
 const EVENT_NAMES: [(&str, &str); 6] = [
@@ -75,9 +98,11 @@ fn convert(value: &Value, key: &str, originals: &mut Originals) -> Go {
                 .iter()
                 .map(|(key, item)| (Arc::from(key.as_str()), convert(item, key, originals)))
                 .collect();
-            // An optional part that a template may ask for all the same.
-            if fields.contains_key("OOMKilled") {
-                fields.entry(Arc::from("Health")).or_insert(Go::Nil);
+            // Optional parts that a template may ask for all the same.
+            for (of, absent, nothing) in OPTIONAL {
+                if fields.contains_key(of) {
+                    fields.entry(Arc::from(absent)).or_insert_with(nothing);
+                }
             }
             let event: &[(&str, &str)] = if map.contains_key("timeNano") { &EVENT_NAMES } else { &[] };
             for &(json, go) in GO_NAMES.iter().chain(event) {

@@ -63,9 +63,6 @@ pub(crate) fn now() -> i64 {
 
 /// How long ago a time was, with the word.
 pub(crate) fn ago(seconds: i64) -> String {
-    if seconds <= 0 {
-        return "N/A".into();
-    }
     format!("{} ago", human_duration(now().saturating_sub(seconds)))
 }
 

@@ -93,7 +93,7 @@ pub(crate) fn attached(flags: &Parsed, detach: bool) -> (bool, bool, bool) {
         return (flags.is("interactive"), true, true);
     }
     let has = |name: &str| wanted.iter().any(|stream| stream.eq_ignore_ascii_case(name));
-    (has("stdin"), has("stdout"), has("stderr"))
+    (has("stdin") || flags.is("interactive"), has("stdout"), has("stderr"))
 }
 
 fn config(flags: &Parsed, detach: bool) -> Outcome<Map<String, Value>> {
@@ -168,6 +168,9 @@ fn health(flags: &Parsed) -> Outcome<Option<Value>> {
             check.insert(field.into(), json!(flags.nanos(flag)));
         }
     }
+    if flags.int("health-retries") < 0 {
+        return Err(Failure::plain("--health-retries cannot be negative"));
+    }
     if flags.int("health-retries") > 0 {
         check.insert("Retries".into(), json!(flags.int("health-retries")));
     }
@@ -226,11 +229,13 @@ fn host_config(flags: &Parsed) -> Outcome<Map<String, Value>> {
         let pairs = flags.list("tmpfs").into_iter().map(|text| text.split_once(':').unwrap_or((text, "")));
         host.insert("Tmpfs".into(), pairs.map(|(path, options)| (path.to_owned(), json!(options))).collect());
     }
+    for (flag, field) in [("runtime", "Runtime"), ("isolation", "Isolation")] {
+        if let Some(name) = flags.given_text(flag) {
+            host.insert(field.into(), json!(name));
+        }
+    }
     if flags.given("init") {
         host.insert("Init".into(), json!(flags.is("init")));
-    }
-    if let Some(runtime) = flags.given_text("runtime") {
-        host.insert("Runtime".into(), json!(runtime));
     }
     Ok(host)
 }
@@ -395,8 +400,10 @@ fn security_options(options: &[&str]) -> Outcome<(Vec<String>, bool)> {
         }
         if key == "seccomp" && !matches!(value, "unconfined" | "builtin") {
             let profile = std::fs::read_to_string(value).map_err(|error| {
+                // Opening a directory works; reading it does not.
+                let action = if error.kind() == std::io::ErrorKind::IsADirectory { "read" } else { "open" };
                 Failure::plain(format!(
-                    "opening seccomp profile ({value}) failed: open {value}: {}",
+                    "opening seccomp profile ({value}) failed: {action} {value}: {}",
                     env::describe(&error)
                 ))
             })?;

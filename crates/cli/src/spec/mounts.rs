@@ -74,11 +74,37 @@ pub(crate) fn parse_volume(text: &str) -> Result<Volume, String> {
     if text.is_empty() {
         return Err("invalid empty volume spec".into());
     }
-    match text.split_once(':') {
-        Some(("", _)) => Err(format!("invalid spec: {text}: empty section between colons")),
-        Some((source, rest)) => Ok(Volume::Bind(format!("{}:{rest}", absolute(source)))),
-        _ => Ok(Volume::Anonymous(text.to_owned())),
+    // Too short for anything but a path, whatever is in it.
+    if text.chars().count() <= 2 {
+        return Ok(Volume::Anonymous(text.to_owned()));
     }
+    let sections = sections(text);
+    match sections.as_slice() {
+        _ if sections.iter().any(|section| section.is_empty()) => {
+            Err(format!("invalid spec: {text}: empty section between colons"))
+        }
+        [_, _, _, _, ..] => Err(format!("invalid spec: {text}: too many colons")),
+        [] | [_] => Ok(Volume::Anonymous(text.to_owned())),
+        [source, ..] => Ok(Volume::Bind(format!("{}{}", absolute(source), &text[source.len()..]))),
+    }
+}
+
+/// What colons separate. One after a single letter separates nothing: the stock client takes that for a
+/// drive of Windows.
+fn sections(text: &str) -> Vec<&str> {
+    let mut sections = Vec::new();
+    let mut begin = 0;
+    for (at, _) in text.match_indices(':') {
+        let section = &text[begin..at];
+        let mut letters = section.chars();
+        if letters.next().is_some_and(char::is_alphabetic) && letters.next().is_none() {
+            continue;
+        }
+        sections.push(section);
+        begin = at + 1;
+    }
+    sections.push(&text[begin..]);
+    sections
 }
 
 /// One `--mount` as the API's `Mount`.
@@ -207,11 +233,21 @@ mod tests {
     #[test]
     fn volumes() {
         assert_eq!(parse_volume("/a:/b:ro"), Ok(Volume::Bind("/a:/b:ro".into())));
-        assert_eq!(parse_volume("v:/b"), Ok(Volume::Bind("v:/b".into())));
+        assert_eq!(parse_volume("vol:/b"), Ok(Volume::Bind("vol:/b".into())));
         assert_eq!(parse_volume("/data"), Ok(Volume::Anonymous("/data".into())));
         let here = std::env::current_dir().unwrap();
         assert_eq!(parse_volume("./x/../y:/b"), Ok(Volume::Bind(format!("{}/y:/b", here.display()))));
-        assert!(parse_volume(":/a").is_err() && parse_volume("").is_err());
+        for (text, why) in [
+            ("", "invalid empty volume spec"),
+            (":/a", "invalid spec: :/a: empty section between colons"),
+            ("/a:", "invalid spec: /a:: empty section between colons"),
+            ("/a:/b:ro:rw", "invalid spec: /a:/b:ro:rw: too many colons"),
+        ] {
+            assert_eq!(parse_volume(text), Err(why.to_owned()), "{text}");
+        }
+        for drive in ["a:/b", "a:", "ab"] {
+            assert_eq!(parse_volume(drive), Ok(Volume::Anonymous(drive.into())), "{drive}");
+        }
     }
 
     #[test]

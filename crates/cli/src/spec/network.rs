@@ -88,7 +88,11 @@ impl Attachment {
 pub(crate) fn config(flags: &Parsed) -> Result<(String, Value), String> {
     let mut attachments = Vec::new();
     for text in flags.list("network") {
-        attachments.push(parse_attachment(text)?);
+        let attachment = parse_attachment(text)?;
+        if attachment.target.is_empty() {
+            return Err("no name set for network".into());
+        }
+        attachments.push(attachment);
     }
     if attachments.is_empty() {
         attachments.push(Attachment { target: "default".into(), ..Attachment::default() });

@@ -26,7 +26,7 @@ pub(crate) static BUILD: Command = Command {
     aliases: "gantry image build, gantry build",
     flags: &[
         long("add-host", Kind::HostEntry, "Add a custom host-to-IP mapping (host:ip)"),
-        long("build-arg", Kind::List, "Set build-time variables"),
+        long("build-arg", Kind::Env, "Set build-time variables"),
         long("cache-from", Kind::Strings, "Images to consider as cache sources"),
         long("cgroup-parent", Kind::Text, "Parent cgroup of RUN steps"),
         long("compress", Kind::Bool, "Compress the build context using gzip"),
@@ -339,7 +339,7 @@ impl<'a> Meter<'a> {
         }
         if !self.quiet {
             let sent = i64::try_from(self.sent.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
-            println!("Sending build context to Docker daemon  {}", human_size4(sent));
+            println!("Sending build context to Docker daemon {:>8}", human_size4(sent));
         }
         self.out.flush()
     }

@@ -45,17 +45,8 @@ pub(crate) static INFO: Command = Command {
 };
 
 fn version(context: &Context, flags: &Parsed) -> Outcome {
-    let client = json!({
-        "Version": env!("CARGO_PKG_VERSION"),
-        "ApiVersion": API_VERSION,
-        "DefaultAPIVersion": API_VERSION,
-        "GitCommit": BUILD,
-        "GoVersion": "",
-        "Os": std::env::consts::OS,
-        "Arch": "amd64",
-        "BuildTime": "",
-        "Context": "default",
-    });
+    let mut client = client();
+    client["ApiVersion"] = json!(API_VERSION);
     let (server, failure) = match context.api().and_then(|api| api.get("/version")) {
         Ok(server) => (without_empty_details(server), None),
         Err(failure) => (Value::Null, Some(failure)),
@@ -67,6 +58,22 @@ fn version(context: &Context, flags: &Parsed) -> Outcome {
         template => answer_with(template, Over::Answer("version", "system.versionInfo"), &all)?,
     }
     failure.map_or(Ok(()), Err)
+}
+
+/// What we say of ourselves.
+fn client() -> Value {
+    json!({
+        "Version": env!("CARGO_PKG_VERSION"),
+        // In its place among the others; only `version` fills it in.
+        "ApiVersion": null,
+        "DefaultAPIVersion": API_VERSION,
+        "GitCommit": BUILD,
+        "GoVersion": "",
+        "Os": std::env::consts::OS,
+        "Arch": "amd64",
+        "BuildTime": "",
+        "Context": "default",
+    })
 }
 
 /// A component that says nothing more about itself has no details, rather than none in them.
@@ -152,7 +159,12 @@ fn build_time(text: &str) -> String {
 }
 
 fn info(context: &Context, flags: &Parsed) -> Outcome {
-    let client = json!({"Debug": context.debug, "Version": env!("CARGO_PKG_VERSION"), "Context": "default", "Plugins": [], "Warnings": null});
+    let mut ourselves = serde_json::Map::from_iter([("Debug".to_owned(), json!(context.debug))]);
+    if let Value::Object(client) = client() {
+        ourselves.extend(client.into_iter().filter(|(_, value)| !value.is_null()));
+    }
+    ourselves.insert("Plugins".into(), json!([]));
+    ourselves.insert("Warnings".into(), Value::Null);
     let answer = context.api().and_then(|api| api.get("/info"));
     match flags.text("format") {
         "" => {
@@ -170,7 +182,7 @@ fn info(context: &Context, flags: &Parsed) -> Outcome {
         }
         format => {
             let mut info = answer.unwrap_or_else(|failure| json!({"ServerErrors": [failure.text]}));
-            info["ClientInfo"] = client;
+            info["ClientInfo"] = Value::Object(ourselves);
             if format == "json" {
                 println!("{info}");
             } else {

@@ -1,10 +1,11 @@
-//! `network ls`; `network inspect` is [`super::inspect`]'s.
+//! `network ls` and `rm`; `network inspect` is [`super::inspect`]'s.
 
 use serde_json::{Value, json};
 
 use super::list::{filters, format_of};
-use crate::api::Request;
+use crate::api::{Request, segment};
 use crate::commands::{Args, Command};
+use crate::failure::Failure;
 use crate::flags::{Kind, Order, both, long};
 use crate::show::rows::{self, LABELS, Row, Shape, joined_labels};
 use crate::show::table::short_id;
@@ -57,6 +58,32 @@ pub(crate) static LS: Command = Command {
         };
         print!("{}", rows::render(&NETWORKS, &shape, &rows)?);
         Ok(())
+    },
+};
+
+/// `network rm`.
+pub(crate) static RM: Command = Command {
+    usage: "NETWORK [NETWORK...]",
+    about: "Remove one or more networks",
+    aliases: "gantry network rm, gantry network remove",
+    flags: &[both('f', "force", Kind::Bool, "Do not error if the network does not exist")],
+    order: Order::Mixed,
+    args: Args::AtLeast(1),
+    run: |context, flags| {
+        let api = context.api()?;
+        let mut failed = false;
+        for name in &flags.args {
+            match api.ask(Request::delete(format!("/networks/{}", segment(name)))) {
+                Ok(_) => println!("{name}"),
+                Err(error) if flags.is("force") && error.status() == 404 => {}
+                Err(error) => {
+                    failed = true;
+                    eprintln!("{error}");
+                }
+            }
+        }
+        // Docker's client says no more than this at the end.
+        if failed { Err(Failure::plain("exit status 1")) } else { Ok(()) }
     },
 };
 

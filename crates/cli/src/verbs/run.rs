@@ -69,7 +69,7 @@ fn not_started(text: &str) -> Failure {
         "system cannot find the file specified",
     ]) {
         127
-    } else if has(&["permission denied", "is a directory", "not a directory"]) {
+    } else if has(&["permission denied", "is a directory"]) {
         126
     } else {
         125
@@ -96,10 +96,12 @@ fn run(context: &Context, flags: &Parsed) -> Outcome {
     let api = context.api()?;
     let id = create(context, flags, body).map_err(|failure| not_started(&failure.text))?;
     let start = Request::post(format!("/containers/{id}/start"));
-    if !(stdin || stdout || stderr) {
-        api.ask(start).map_err(|error| not_started(&error.to_string()))?;
+    if !stdout && !stderr {
+        // Also of one that then does not start: it is there.
         println!("{id}");
-        return Ok(());
+    }
+    if !(stdin || stdout || stderr) {
+        return api.ask(start).map(drop).map_err(|error| not_started(&error.to_string()));
     }
     let keys = if stdin && tty { keys.map_err(|text| explain("run", text))? } else { Vec::new() };
     let attendance = Attendance {

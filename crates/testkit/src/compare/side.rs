@@ -54,8 +54,16 @@ impl Side {
     /// # Errors
     /// What the machine lacks, or what the daemon refused.
     pub fn new(host: &str, directory: &Path, ports_from: u16) -> Result<Self, String> {
-        let port = free_ports(ports_from).ok_or("no two free ports side by side")?;
         let program = in_path("docker").ok_or("no stock docker CLI in PATH")?;
+        Self::with(program, host, directory, ports_from)
+    }
+
+    /// The same with another client than the stock CLI.
+    ///
+    /// # Errors
+    /// What the machine lacks, or what the daemon refused.
+    pub fn with(program: PathBuf, host: &str, directory: &Path, ports_from: u16) -> Result<Self, String> {
+        let port = free_ports(ports_from).ok_or("no two free ports side by side")?;
         fs::create_dir_all(directory.join("config")).map_err(|error| error.to_string())?;
         let mut side = Self {
             host: host.to_owned(),

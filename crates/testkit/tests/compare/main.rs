@@ -27,8 +27,8 @@ fn cases() -> Vec<Case> {
         .collect()
 }
 
-fn known() -> Vec<Known> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases/differences.txt");
+fn known(list: &str) -> Vec<Known> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases").join(list);
     let text = fs::read_to_string(&file).expect("the list is in the checkout");
     difference::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
@@ -41,7 +41,7 @@ fn cases_and_the_list_of_differences_are_well_formed() {
     for case in &cases {
         assert!(case.steps.iter().any(|step| step.call().is_some()), "{} compares nothing", case.name);
     }
-    for known in known() {
+    for known in known("differences.txt").into_iter().chain(known("clients.txt")) {
         let Difference { case: name, call, .. } = &known.difference;
         let case = cases.iter().find(|case| case.name == *name);
         let case = case.unwrap_or_else(|| panic!("a difference names the case {name}, which does not exist"));
@@ -109,7 +109,6 @@ fn compare_with_a_dockerd() {
         skip("GANTRY_COMPARE_SOCKET does not name a dockerd's socket");
         return;
     };
-    let filter = std::env::var("GANTRY_COMPARE_CASE").unwrap_or_default();
     let Some(daemon) = Daemon::start(&[]) else { return };
     let work =
         tempfile::Builder::new().prefix("gantry-compare-").tempdir_in("/tmp").expect("/tmp is writable");
@@ -118,8 +117,52 @@ fn compare_with_a_dockerd() {
     let ours = Side::new(&daemon.host(), &work.path().join("ours"), 25_000).expect("ours can be set up");
     let version = peer.version().expect("the peer answers");
     println!("Gantry beside Docker {version}");
-    let mut known: Vec<Known> =
-        known().into_iter().filter(|known| version.starts_with(known.peer.as_str())).collect();
+    let known = known("differences.txt")
+        .into_iter()
+        .filter(|known| version.starts_with(known.peer.as_str()))
+        .collect();
+    compare_all(&peer, &ours, known, None);
+}
+
+/// The same cases with the stock CLI and with `gantry`, each on a gantryd of its own.
+#[test]
+#[ignore = "takes minutes: cargo xtask e2e --compare --clients"]
+fn compare_the_clients() {
+    let (Some(first), Some(second)) = (Daemon::start(&[]), Daemon::start(&[])) else { return };
+    let Some(program) = gantry_testkit::daemon::binary("gantry") else { return };
+    let work =
+        tempfile::Builder::new().prefix("gantry-compare-").tempdir_in("/tmp").expect("/tmp is writable");
+    let stock = Side::new(&first.host(), &work.path().join("peer"), 21_000).expect("the peer can be set up");
+    let ours = Side::with(program, &second.host(), &work.path().join("ours"), 25_000);
+    let ours = ours.expect("ours can be set up");
+    println!("gantry beside docker");
+    compare_all(&stock, &ours, known("clients.txt"), Some(in_one_voice));
+}
+
+/// What each client adds in its own name: how it calls itself, the stock one's remark on its builder, and what to
+/// do next, which `gantry` says in a line at the end.
+fn in_one_voice(observed: &mut Observed) {
+    const ADVICE: [&str; 4] =
+        ["List what there is: ", "List the users: ", "See who has it: ", "Start one with: "];
+    let remark = observed.stderr.find("DEPRECATED: The legacy builder").map(|from| {
+        let end = observed.stderr[from..].find("\n\n").map_or(observed.stderr.len(), |at| from + at + 2);
+        from..end
+    });
+    if let Some(remark) = remark {
+        observed.stderr.replace_range(remark, "");
+    }
+    let last = observed.stderr.trim_end().rfind('\n').map_or(0, |at| at + 1);
+    if ADVICE.iter().any(|advice| observed.stderr[last..].starts_with(advice)) {
+        observed.stderr.truncate(last);
+    }
+    observed.stderr = observed.stderr.replace("gantry", "docker");
+    // The stock client returns the carriage twice before it ends the line of a context's size.
+    observed.stdout = observed.stdout.replace("\r", "");
+}
+
+/// Runs all cases on both sides; fails where they differ in what is not known, or no longer in what is.
+fn compare_all(peer: &Side, ours: &Side, mut known: Vec<Known>, adapt: Option<fn(&mut Observed)>) {
+    let filter = std::env::var("GANTRY_COMPARE_CASE").unwrap_or_default();
     let (mut compared, mut equal, mut with_known, mut new) = (0, 0, 0, 0);
     let mut stale = 0;
     for case in cases().iter().filter(|case| case.name.contains(&filter)) {
@@ -130,7 +173,12 @@ fn compare_with_a_dockerd() {
             (theirs.join().expect("a side does not panic"), mine)
         });
         let (theirs, mine) = match (theirs, mine) {
-            (Ok(theirs), Ok(mine)) => (theirs, mine),
+            (Ok(mut theirs), Ok(mut mine)) => {
+                if let Some(adapt) = adapt {
+                    theirs.iter_mut().chain(&mut mine).for_each(adapt);
+                }
+                (theirs, mine)
+            }
             (theirs, mine) => {
                 for (side, failed) in [("the peer", theirs.err()), ("ours", mine.err())] {
                     if let Some(error) = failed {
@@ -141,7 +189,8 @@ fn compare_with_a_dockerd() {
                 continue;
             }
         };
-        let mut unlisted = idle_masks(case, &theirs);
+        // What the peer's own daemon would print is not asked here where both are ours.
+        let mut unlisted = if adapt.is_none() { idle_masks(case, &theirs) } else { Vec::new() };
         let differences = compare::compare(case, &theirs, &mine);
         let here = |known: &Known| known.difference.case == case.name;
         for difference in &differences {
