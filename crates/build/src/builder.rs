@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gantry_model::id::to_hex;
+use gantry_model::image::ImageConfig;
 use gantry_model::{Digest, ErrorKind, Reference};
 use gantry_store::image::{ImageError, NewImage};
 use gantry_store::{Lease, Store};
@@ -144,10 +145,17 @@ impl Builder {
             cancel,
             name,
         };
-        let cache_use = if options.no_cache { CacheUse::WriteOnly } else { CacheUse::ReadAndWrite };
+        let sources = cache_sources(&options.cache_from, &resolver)?;
+        let within: Vec<Vec<Digest>> =
+            sources.iter().flatten().map(|image| image.rootfs.diff_ids.clone()).collect();
+        let cache_use = match &sources {
+            _ if options.no_cache => CacheUse::WriteOnly,
+            Some(_) => CacheUse::Within(&within),
+            None => CacheUse::ReadAndWrite,
+        };
         let mut cache = &self.cache;
         let solver = Solver::new(&mut cache, &mut worker, cache_use, cancel);
-        let mut build = Build { lowering, solver, states: Vec::new(), events };
+        let mut build = Build { lowering, solver, states: Vec::new(), sources: sources.as_deref(), events };
         let written = build.all(&file).and_then(|()| build.written());
         self.cache.touch(build.solver.hits())?;
         let written = written?;
@@ -261,6 +269,25 @@ impl MetaResolver for StoreResolver<'_> {
     }
 }
 
+/// The images of `--cache-from` that are there; `None` where none was named.
+fn cache_sources(
+    names: &[String],
+    resolver: &StoreResolver<'_>,
+) -> Result<Option<Vec<ImageConfig>>, BuildError> {
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let mut found = Vec::new();
+    for name in names {
+        match resolver.resolve(name) {
+            Ok(image) => found.push(image.config),
+            Err(BuildError::NotFound(_) | BuildError::Invalid(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Some(found))
+}
+
 /// What a build came to.
 enum Finished {
     /// Nothing but `FROM`: the image itself.
@@ -286,6 +313,8 @@ struct Build<'a, 'e> {
     solver: Solver<'a>,
     /// The result of each stage.
     states: Vec<ImageState>,
+    /// The images whose steps alone the cache may be used for, if it is so.
+    sources: Option<&'a [ImageConfig]>,
     events: &'e mut dyn FnMut(BuildEvent),
 }
 
@@ -382,6 +411,7 @@ impl Build<'_, '_> {
             outcome = Outcome::Base;
         } else if lowered.solve.is_none()
             && let Some(image) = &image
+            && self.sources.is_none_or(|sources| sources.iter().any(|source| state.began(source)))
             && self.solver.knows(image)?
         {
             outcome = Outcome::Cached;

@@ -45,6 +45,17 @@ impl ImageState {
         self.unchanged = None;
     }
 
+    /// Whether an image came about by these steps, and maybe others after them.
+    #[must_use]
+    pub fn began(&self, image: &ImageConfig) -> bool {
+        let layers = &image.rootfs.diff_ids;
+        let same_layers = layers.len() >= self.layers.len()
+            && layers.iter().zip(self.layers.iter()).all(|(have, layer)| *have == layer.diff_id);
+        let same_steps = image.history.len() >= self.history.len()
+            && image.history.iter().zip(&self.history).all(|(have, step)| have.created_by == step.created_by);
+        same_layers && same_steps
+    }
+
     /// Writes the configuration as it would be if the Dockerfile ended here.
     ///
     /// # Errors

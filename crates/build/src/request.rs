@@ -41,6 +41,9 @@ pub struct BuildOptions {
     pub platform: Option<Platform>,
     /// Whether the cache is not asked. Results are recorded in it all the same.
     pub no_cache: bool,
+    /// `--cache-from`: where any is named, only what lies in one of these images is taken from the cache; an image
+    /// that is not there is passed over.
+    pub cache_from: Vec<String>,
     /// How `RUN` steps are run.
     pub run: RunOptions,
 }

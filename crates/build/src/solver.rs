@@ -124,18 +124,35 @@ pub struct Solved {
 
 /// Whether the cache is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CacheUse {
+pub enum CacheUse<'a> {
     /// Asked first, told after.
     ReadAndWrite,
+    /// The same, but only trees that lie in one of these images are taken: the DiffIDs of each, lowest first.
+    Within(&'a [Vec<Digest>]),
     /// Only told.
     WriteOnly,
+}
+
+impl CacheUse<'_> {
+    /// Whether a tree of these layers may come from the cache.
+    fn takes(self, layers: &[LayerRef]) -> bool {
+        let lies_in = |image: &Vec<Digest>| {
+            image.len() >= layers.len()
+                && image.iter().zip(layers).all(|(have, layer)| *have == layer.diff_id)
+        };
+        match self {
+            Self::ReadAndWrite => true,
+            Self::Within(images) => images.iter().any(lies_in),
+            Self::WriteOnly => false,
+        }
+    }
 }
 
 /// Solves the vertices of one graph.
 pub struct Solver<'a> {
     cache: &'a mut dyn Cache,
     worker: &'a mut dyn Worker,
-    cache_use: CacheUse,
+    cache_use: CacheUse<'a>,
     cancel: &'a Cancel,
     solved: HashMap<VertexNumber, Solved>,
     hits: Vec<i64>,
@@ -146,7 +163,7 @@ impl<'a> Solver<'a> {
     pub fn new(
         cache: &'a mut dyn Cache,
         worker: &'a mut dyn Worker,
-        cache_use: CacheUse,
+        cache_use: CacheUse<'a>,
         cancel: &'a Cancel,
     ) -> Self {
         Self { cache, worker, cache_use, cancel, solved: HashMap::new(), hits: Vec::new() }
@@ -197,7 +214,7 @@ impl<'a> Solver<'a> {
         let mut maker = KeyMaker::new("image");
         maker.field(image.as_bytes());
         let record = Record::new(maker.finish(), Vec::new());
-        if self.cache_use == CacheUse::ReadAndWrite
+        if self.cache_use != CacheUse::WriteOnly
             && let Some(found) = self.cache.find(&record.key)?
         {
             self.hits.push(found.id);
@@ -273,6 +290,9 @@ impl<'a> Solver<'a> {
             return Ok(None);
         }
         let Some(found) = self.cache.find(&record.key)? else { return Ok(None) };
+        if !found.stored.outputs.iter().all(|layers| self.cache_use.takes(layers)) {
+            return Ok(None);
+        }
         for layers in &found.stored.outputs {
             if !self.worker.revive(layers)? {
                 self.cache.forget(found.id)?;

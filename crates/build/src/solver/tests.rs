@@ -102,6 +102,12 @@ fn work_is_done_once_and_again_only_where_something_changed() {
     assert_eq!(solve(&mut fake, &database, both, &steps), [Cached, Cached, Cached]);
     assert_eq!(solve(&mut fake, &database, both, &["a", "copy", "c"]), [Cached, Cached, Done]);
     assert_eq!(solve(&mut fake, &database, CacheUse::WriteOnly, &steps), [Done, Done, Done]);
+    let chain = |names: &[&str]| names.iter().map(|name| layer(name).diff_id).collect::<Vec<_>>();
+    let images = [chain(&["image", "a", "other"]), chain(&["image", "a1"])];
+    let within =
+        |images| solve(&mut Fake { context: "1".into(), ..Fake::default() }, &database, images, &steps);
+    assert_eq!(within(CacheUse::Within(&images)), [Cached, Done, Done], "what lies in an image is taken");
+    assert_eq!(within(CacheUse::Within(&[])), [Done, Done, Done], "no image, nothing is taken");
     fake.dead = true;
     assert_eq!(solve(&mut fake, &database, both, &["a"]), [Done], "layers that are gone are made again");
 }

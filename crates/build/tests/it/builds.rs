@@ -166,6 +166,17 @@ fn the_cache_is_asked_first_and_told_always() {
     let no_cache = BuildOptions { no_cache: true, ..Default::default() };
     let third = site.build_with(dockerfile, &[], no_cache);
     assert_eq!((third.cached(), third.image()), (0, first.image()));
+    // Of an image that ends sooner, only what it has is taken; of one that is not there, nothing.
+    let short = site.build("FROM busybox\nRUN write /a 1\nENV A=1\n", &[]);
+    assert_eq!(short.cached(), 2);
+    let (short, whole) = (short.image().to_string(), first.image().to_string());
+    for (names, cached) in
+        [(vec![&*short], 2), (vec!["nosuch", &*whole], 4), (vec!["nosuch", "Not A Name"], 0)]
+    {
+        let cache_from = names.iter().map(|&name| name.to_owned()).collect();
+        let from = BuildOptions { cache_from, ..Default::default() };
+        assert_eq!(site.build_with(dockerfile, &[], from).cached(), cached, "{names:?}");
+    }
     let changed = site.build(&dockerfile.replace("A=1", "A=2"), &[]);
     assert_eq!(changed.cached(), 1);
     let args = |value: &str| BuildOptions {

@@ -180,6 +180,7 @@ fn convert(wire: Wire, request: &Request, reader: BodyReader) -> Result<BuildReq
             target: wire.target,
             platform,
             no_cache: wire.no_cache,
+            cache_from: wire.cache_from,
             run: RunOptions {
                 network: NetworkMode::parse(&wire.network_mode),
                 extra_hosts: wire.extra_hosts,
