@@ -69,7 +69,7 @@ pub struct ExecView {
     pub container: ContainerId,
     /// What was asked for.
     pub request: Arc<ExecRequest>,
-    /// Whether it runs.
+    /// Whether it runs; from its start on, also while there is no process yet.
     pub running: bool,
     /// `None` until it ended.
     pub exit_code: Option<i32>,
@@ -102,7 +102,8 @@ impl Execs {
         known.map(|known| known.view.clone()).ok_or_else(|| Error::NoSuchExec(id.into()))
     }
 
-    /// Marks it as started, once.
+    /// Marks it as started, once. It counts as running from now on: a client that has been answered may ask at once,
+    /// and one that polls until it does not run must not see it before it does.
     fn claim(&self, id: &ExecId) -> Result<(), Error> {
         let mut table = self.table.lock();
         let known = table.get_mut(id).ok_or_else(|| Error::NoSuchExec(id.to_string()))?;
@@ -113,7 +114,15 @@ impl Execs {
             };
             return Err(Error::Conflict(text));
         }
+        known.view.running = true;
         Ok(())
+    }
+
+    /// It was claimed, and no process came of it.
+    fn unstarted(&self, id: &ExecId) {
+        if self.get(id.as_str()).is_ok_and(|view| view.running && view.pid == 0) {
+            self.exited(id.as_str(), NOT_STARTED);
+        }
     }
 
     /// The shim says that it runs.
@@ -163,6 +172,15 @@ impl Execs {
     }
 }
 
+/// The exit code of an exec that could not be started for a reason of ours: a shell's for what cannot be run.
+const NOT_STARTED: i32 = 126;
+
+impl Drop for ExecSession {
+    fn drop(&mut self) {
+        self.containers.core.execs.unstarted(&self.exec.id);
+    }
+}
+
 /// A checked exec, waiting for its connection.
 pub struct ExecSession {
     containers: Containers,
@@ -171,10 +189,11 @@ pub struct ExecSession {
 }
 
 impl ExecSession {
-    /// Whether output is framed in Docker's multiplexed form.
+    /// Whether output is framed in Docker's multiplexed form: what the start says of a terminal decides, not the
+    /// exec's own, so that a client which says nothing there is sent frames from a terminal too.
     #[must_use]
     pub fn multiplexed(&self) -> bool {
-        !self.exec.request.tty
+        !self.options.tty
     }
 
     /// Starts it over the hijacked connection. If it cannot be started, Docker's text is written to the
@@ -189,11 +208,11 @@ impl ExecSession {
         let copy = connection.try_clone().map_err(|error| Error::Internal(error.to_string()))?;
         let attach = protocol::Attach {
             streams: Streams { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr },
-            framing: if request.tty { Framing::Raw } else { Framing::Multiplexed },
+            framing: if self.multiplexed() { Framing::Multiplexed } else { Framing::Raw },
             detach_keys: detach_keys(&request.detach_keys)?,
             early,
         };
-        let tty = request.tty;
+        let tty = !self.multiplexed();
         let started = self.containers.run_exec(&self.exec, self.options, Some((attach, connection))).await;
         if let Err(error) = &started {
             let mut text = Vec::new();
@@ -251,7 +270,11 @@ impl Containers {
     /// As [`Containers::exec_attach`], and [`Error::Launch`].
     pub async fn exec_detached(&self, exec: &str, options: ExecStartOptions) -> Result<(), Error> {
         let exec = self.claim_exec(exec)?;
-        self.run_exec(&exec, options, None).await
+        let started = self.run_exec(&exec, options, None).await;
+        if started.is_err() {
+            self.core.execs.unstarted(&exec.id);
+        }
+        started
     }
 
     /// The present view of an exec. Execs are forgotten some minutes after they ended.

@@ -70,15 +70,10 @@ impl Task {
         }
     }
 
-    /// It exited, possibly to be restarted.
+    /// It exited, possibly to be restarted: either way whoever waits for it to stop is told of this exit, as by
+    /// Docker. Only a wait that begins while it is to be restarted waits for the next.
     pub(super) fn on_exit(&mut self) {
-        use gantry_model::container::Status;
-        let rests = self.known.state.status != Status::Restarting;
-        self.answer_waiters(|condition| match condition {
-            WaitCondition::NotRunning => rests,
-            WaitCondition::NextExit => true,
-            WaitCondition::Removed => false,
-        });
+        self.answer_waiters(|condition| condition != WaitCondition::Removed);
     }
 
     /// It was removed.

@@ -110,7 +110,9 @@ fn execs_run_report_and_fail_as_dockers_do() {
         let (mut ours, theirs) = pair();
         let exec = world.block_on(async {
             let exec = containers.exec_create(&id, exec(words)).await.expect("noted").to_string();
+            assert!(!containers.exec_inspect(&exec).expect("there").running);
             let session = containers.exec_attach(&exec, ExecStartOptions::default()).await.expect("checked");
+            assert!(containers.exec_inspect(&exec).expect("there").running, "the client may ask at once");
             let started = session.connect(theirs, Vec::new()).await;
             assert_eq!(started.is_ok(), code != 127, "{started:?}");
             let again = containers.exec_attach(&exec, ExecStartOptions::default()).await;
@@ -124,6 +126,25 @@ fn execs_run_report_and_fail_as_dockers_do() {
         assert_eq!((view.exit_code, view.running), (Some(code), false));
         assert!(split(&framed).0.contains(part), "{:?}", split(&framed));
     }
+    // A terminal, but the start says nothing of one: frames, all of standard output.
+    let (mut ours, theirs) = pair();
+    world.block_on(async {
+        let request = ExecRequest { tty: true, ..exec(&["sh", "-c", "echo out; echo err >&2"]) };
+        let exec = containers.exec_create(&id, request).await.expect("noted").to_string();
+        let session = containers.exec_attach(&exec, ExecStartOptions::default()).await.expect("checked");
+        assert!(session.multiplexed());
+        session.connect(theirs, Vec::new()).await.expect("started");
+    });
+    // A client that goes before its connection is handed over leaves nothing that runs.
+    let gone = world.block_on(async {
+        let gone = containers.exec_create(&id, exec(&["true"])).await.expect("noted").to_string();
+        drop(containers.exec_attach(&gone, ExecStartOptions::default()).await.expect("checked"));
+        containers.exec_inspect(&gone).expect("there")
+    });
+    assert_eq!((gone.running, gone.exit_code), (false, Some(126)));
+    let mut framed = Vec::new();
+    ours.read_to_end(&mut framed).expect("the connection closes");
+    assert_eq!(split(&framed), ("out\r\nerr\r\n".into(), String::new()));
     let quiet = world.block_on(async {
         let quiet = containers.exec_create(&id, exec(&["sleep", "30"])).await.expect("noted").to_string();
         containers
