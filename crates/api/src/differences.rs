@@ -158,6 +158,13 @@ fn none_none_each(value: &mut Value) {
     }
 }
 
+/// Lists of names go through another path in a disk usage, where an empty one is `null`.
+fn null_if_empty(value: &mut Value) {
+    if is_empty(value) {
+        *value = Value::Null;
+    }
+}
+
 fn minus_one(value: &mut Value) {
     *value = Value::from(-1);
 }
@@ -206,6 +213,7 @@ static TABLE: &[Row] = &[
     Row(Get, "/containers/json", Reply, "*.Health", Since(52)),
     Row(Get, INSPECT, Reply, "HostConfig.KernelMemoryTCP", Until(51)),
     Row(Get, INSPECT, Reply, "Config.OnBuild", OmitEmptySince(52)),
+    Row(Get, INSPECT, Reply, "Config.MacAddress", Until(51)),
     Row(Get, INSPECT, Reply, "NetworkSettings.Bridge", Until(51)),
     Row(Get, INSPECT, Reply, "NetworkSettings.HairpinMode", Until(51)),
     Row(Get, INSPECT, Reply, "NetworkSettings.LinkLocalIPv6Address", Until(51)),
@@ -271,10 +279,8 @@ static TABLE: &[Row] = &[
     // --- system
     Row(Get, "/info", Reply, "KernelMemory", Until(41)),
     Row(Get, "/info", Reply, "KernelMemoryTCP", Until(51)),
-    Row(Get, "/info", Reply, "CgroupVersion", Since(41)),
     Row(Get, "/info", Reply, "DefaultAddressPools", Since(41)),
     Row(Get, "/info", Reply, "Runtimes.*.status", Since(44)),
-    Row(Get, "/info", Reply, "CDISpecDirs", Since(44)),
     Row(Get, "/info", Reply, "RegistryConfig.AllowNondistributableArtifactsCIDRs", Until(46)),
     Row(Get, "/info", Reply, "RegistryConfig.AllowNondistributableArtifactsHostnames", Until(46)),
     Row(Get, "/info", Reply, "ContainerdCommit.Expected", Until(48)),
@@ -284,14 +290,14 @@ static TABLE: &[Row] = &[
     Row(Get, "/info", Reply, "BridgeNfIptables", Until(49)),
     Row(Get, "/info", Reply, "BridgeNfIp6tables", Until(49)),
     Row(Get, "/info", Reply, "SecurityOptions", Below(30, bare_options)),
-    Row(Get, "/version", Reply, "Platform", Since(35)),
-    Row(Get, "/version", Reply, "Components", Since(35)),
     Row(Get, "/events", Reply, "status", Until(51)),
     Row(Get, "/events", Reply, "id", Until(51)),
     Row(Get, "/events", Reply, "from", Until(51)),
     Row(Get, "/system/df", Part::Query, "type", Since(42)),
     Row(Get, "/system/df", Part::Query, "verbose", Since(52)),
     Row(Get, "/system/df", Reply, "Images.*.VirtualSize", Until(43)),
+    Row(Get, "/system/df", Reply, "Images.*.RepoTags", Below(52, null_if_empty)),
+    Row(Get, "/system/df", Reply, "Images.*.RepoDigests", Below(52, null_if_empty)),
     Row(Get, "/system/df", Reply, "LayersSize", Until(52)),
     Row(Get, "/system/df", Reply, "Images", Until(52)),
     Row(Get, "/system/df", Reply, "Containers", Until(52)),
@@ -350,7 +356,7 @@ mod tests {
             image,
             &json!([{"RepoTags":["<none>:<none>"],"RepoDigests":["<none>@<none>"],"VirtualSize":3,"Containers":-1,"Size":3}]),
         );
-        let inspect = json!({"Config":{"OnBuild":null},"NetworkSettings":{"Gateway":"g","Networks":{"a":{"Gateway":"g"}}}});
+        let inspect = json!({"Config":{"OnBuild":null,"MacAddress":"m"},"NetworkSettings":{"Gateway":"g","Networks":{"a":{"Gateway":"g"}}}});
         check(Get, INSPECT, 51, inspect.clone(), &inspect);
         check(
             Get,
@@ -373,6 +379,15 @@ mod tests {
             json!({"Runtimes":{"a":{"path":"p","status":{}}}}),
             &json!({"Runtimes":{"a":{"path":"p"}}}),
         );
+        // Its changelog says otherwise, but Docker's daemon tells these to the oldest client too.
+        let info = json!({"CgroupVersion":"1","CDISpecDirs":[]});
+        check(Get, "/info", 24, info.clone(), &info);
+        let version = json!({"Platform":{"Name":""},"Components":[]});
+        check(Get, "/version", 24, version.clone(), &version);
+        let usage = json!({"Images":[{"RepoTags":["a:1"],"RepoDigests":[]}]});
+        let old = json!({"Images":[{"RepoTags":["a:1"],"RepoDigests":null}]});
+        check(Get, "/system/df", 51, usage.clone(), &old);
+        check(Get, "/system/df", 52, usage.clone(), &usage);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `docker import --change` and `docker commit --change`: Dockerfile instructions that change only an image's configuration.
 
 use gantry_build::BuildError;
+use gantry_build::dockerfile::Instruction;
 use gantry_build::dockerfile::lower::{BaseImage, DEFAULT_PATH, Lowering, MetaResolver};
 use gantry_build::dockerfile::parse;
 use gantry_build::request::BuildOptions;
@@ -77,7 +78,10 @@ pub(crate) fn apply_to(mut config: RunConfig, changes: &[String]) -> Result<RunC
     }
     let mut config = lowering.stage().map(|stage| stage.config.config.clone()).unwrap_or_default();
     // What is built gets a search path; this keeps what the changes say.
-    if !had_path {
+    let says_path = file.stages.iter().flat_map(|stage| &stage.statements).any(|statement| {
+        matches!(&statement.instruction, Instruction::Env(pairs) if pairs.iter().any(|(key, _)| key == "PATH"))
+    });
+    if !had_path && !says_path {
         config.env.retain(|variable| variable != DEFAULT_PATH);
     }
     config.on_build.splice(0..0, triggers);
@@ -96,6 +100,8 @@ mod tests {
         assert_eq!((config.cmd, config.user.as_str()), (Some(vec!["sh".to_owned()]), "u"));
         assert!(config.env == ["A=b"] && config.exposed_ports.contains_key("80/tcp"));
         assert!(apply(&["RUN true".to_owned()]).is_err());
+        let path = ["ENV PATH /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()];
+        assert_eq!(apply(&path).expect("changes").env.len(), 1, "the default, but said");
         let base = RunConfig {
             env: vec!["PATH=/p".into(), "A=1".into()],
             cmd: Some(vec!["x".into()]),

@@ -103,8 +103,10 @@ async fn show(app: Arc<App>, request: Request) -> Answer {
     // A container that is being removed has no root file system any more, and is shown without.
     let root = app.engine.containers.root(request.name()).await.ok();
     let pid = Some(view.state.pid).filter(|pid| *pid != 0);
-    let graph_driver =
-        GraphDriver { name: app.driver.clone(), data: graph::of_container(root.as_ref(), pid) };
+    let graph_driver = GraphDriver {
+        name: app.driver.clone(),
+        data: graph::of_container(view.record.id.as_str(), root.as_ref(), pid),
+    };
     Ok(Reply::versioned_json(&inspect::inspect(&view, Beside { graph_driver, sizes, host_name })))
 }
 

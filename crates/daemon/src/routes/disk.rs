@@ -133,7 +133,11 @@ async fn containers(app: &App) -> Result<Vec<ContainerSummary>, Refusal> {
 
 async fn volumes(app: &App) -> Result<Vec<Volume>, Refusal> {
     let mut all = Vec::new();
+    // Docker leaves out what has options: it may be mounted from anywhere, and takes nothing of this disk.
     for one in app.engine.volumes.list(&Filters::default()).await? {
+        if !one.options.is_empty() {
+            continue;
+        }
         let Ok((bytes, users)) = app.engine.volumes.usage(&one.name).await else { continue };
         let usage = UsageData {
             ref_count: i64::try_from(users).unwrap_or(i64::MAX),

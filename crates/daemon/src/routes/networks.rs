@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gantry_api::ApiVersion;
 use gantry_api::Method::{Delete, Get, Post};
 use gantry_api::network::PruneResponse;
 use gantry_model::ErrorKind;
@@ -24,7 +25,9 @@ pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
 
 async fn list(app: Arc<App>, request: Request) -> Answer {
     let views = app.engine.networks.list(&filters(&request)?)?;
-    let all: Vec<_> = views.iter().map(|view| network(view, Members::Hidden)).collect();
+    // Since 1.28 a list does not say who is on a network.
+    let members = if request.version < ApiVersion::v1(28) { Members::Shown } else { Members::Hidden };
+    let all: Vec<_> = views.iter().map(|view| network(view, members)).collect();
     Ok(Reply::versioned_json(&all))
 }
 

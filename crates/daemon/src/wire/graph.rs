@@ -7,11 +7,12 @@ use gantry_model::mount::RootMount;
 
 /// `GraphDriver.Data` of a container. A merged tree is mounted in the container's own namespace only: `MergedDir`
 /// is the way there through `/proc` while it runs, and left out while it does not.
-pub(crate) fn of_container(root: Option<&RootMount>, pid: Option<u32>) -> Map<String> {
+pub(crate) fn of_container(id: &str, root: Option<&RootMount>, pid: Option<u32>) -> Map<String> {
     let Some(RootMount::Overlay { lower, upper, work }) = root else { return Map::new() };
     let merged = pid.map(|pid| format!("/proc/{pid}/root"));
     let path = |path: &Option<std::path::PathBuf>| path.as_deref().map(text);
     entries([
+        ("ID", Some(id.to_owned())),
         ("LowerDir", Some(lower.iter().map(|layer| text(layer)).collect::<Vec<_>>().join(":"))),
         ("MergedDir", merged),
         ("UpperDir", path(upper)),
@@ -52,15 +53,15 @@ mod tests {
             map.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(
-            shown(of_container(Some(&root), Some(7))),
-            "LowerDir=/l/2:/l/1 MergedDir=/proc/7/root UpperDir=/s/fs WorkDir=/s/work"
+            shown(of_container("c", Some(&root), Some(7))),
+            "ID=c LowerDir=/l/2:/l/1 MergedDir=/proc/7/root UpperDir=/s/fs WorkDir=/s/work"
         );
         assert_eq!(
-            shown(of_container(Some(&root), None)),
-            "LowerDir=/l/2:/l/1 UpperDir=/s/fs WorkDir=/s/work"
+            shown(of_container("c", Some(&root), None)),
+            "ID=c LowerDir=/l/2:/l/1 UpperDir=/s/fs WorkDir=/s/work"
         );
         assert_eq!(shown(of_image(Some(&root))), "LowerDir=/l/1 UpperDir=/l/2");
-        assert_eq!(shown(of_container(Some(&RootMount::Bind { source: "/v".into() }), Some(7))), "");
-        assert_eq!(shown(of_container(None, None)), "");
+        assert_eq!(shown(of_container("c", Some(&RootMount::Bind { source: "/v".into() }), Some(7))), "");
+        assert_eq!(shown(of_container("c", None, None)), "");
     }
 }

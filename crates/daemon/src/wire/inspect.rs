@@ -119,8 +119,19 @@ fn config(record: &Record, host_name: &str) -> ContainerConfig {
         labels: Some(merged.labels.clone()),
         stop_signal: or(&merged.stop_signal, said.stop_signal),
         shell: (!merged.shell.is_empty()).then(|| merged.shell.clone()),
+        mac_address: desired_mac(record),
         ..said
     }
+}
+
+/// The hardware address that was asked for on the container's own network, there or for the whole container.
+fn desired_mac(record: &Record) -> String {
+    let network = |name: &str| if name == "default" { "bridge".to_owned() } else { name.to_owned() };
+    let mode = network(&record.host.network_mode);
+    let own = record.endpoints.iter().find(|endpoint| network(&endpoint.network) == mode);
+    own.map(|endpoint| endpoint.mac_address.clone())
+        .filter(|address| !address.is_empty())
+        .unwrap_or_else(|| record.config.mac_address.clone())
 }
 
 /// The mounts of a container, as lists and inspect show them.

@@ -8,7 +8,8 @@ use super::Error;
 use super::config::{Config, Port};
 
 /// Fills in what the client left out. Lists of environment, labels, ports and volumes are joined, the
-/// client's entries winning; everything else is taken whole from one side.
+/// client's entries winning; everything else is taken whole from one side. The image's shell is left alone: it is of
+/// the image's instructions.
 ///
 /// # Errors
 /// [`Error::Invalid`] in Docker's words where the result cannot be run.
@@ -21,9 +22,6 @@ pub(crate) fn merge(mut config: Config, image: &RunConfig) -> Result<Config, Err
     or(&mut config.user, &image.user);
     or(&mut config.working_dir, &image.working_dir);
     or(&mut config.stop_signal, &image.stop_signal);
-    if config.shell.is_empty() {
-        config.shell.clone_from(&image.shell);
-    }
     merge_command(&mut config, image);
     merge_environment(&mut config.env, &image.env);
     for (key, value) in &image.labels {
