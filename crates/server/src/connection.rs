@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use gantry_api::model::ErrorKind;
-use gantry_api::{ApiVersion, Endpoint, Query, differences, gojson};
+use gantry_api::{ApiVersion, Endpoint, Query, differences};
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, UPGRADE};
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
@@ -201,12 +201,10 @@ fn write(service: &Service, target: Option<(&'static Endpoint, ApiVersion)>, rep
     let (content_type, body) = match reply.content {
         Content::Empty | Content::Hijack(_) => (None, Body::full(Bytes::new())),
         Content::JsonText(text) => json(text),
-        Content::Json(mut value) => {
-            if let Some((endpoint, version)) = target {
-                differences::reply(endpoint, version, &mut value);
-            }
-            json(gojson::to_vec(&value))
-        }
+        Content::Json(text) => json(match target {
+            Some((endpoint, version)) => differences::reply_text(endpoint, version, text),
+            None => text,
+        }),
         Content::Body(body) => (None, body),
     };
     let mut response = Response::new(body);

@@ -11,7 +11,6 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use hyper::body::{Frame, SizeHint};
 use serde::Serialize;
-use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::hijack::{Hijacked, Order, Upgrade};
@@ -28,7 +27,7 @@ pub struct Reply {
 pub(crate) enum Content {
     Empty,
     /// JSON in the newest version's shape: what the client's version lacks is removed before it goes out.
-    Json(Value),
+    Json(Vec<u8>),
     /// JSON that is the same in every version.
     JsonText(Vec<u8>),
     Body(Body),
@@ -101,13 +100,10 @@ impl Reply {
     }
 
     /// JSON in the newest version's shape; what the client's version lacks is removed before it goes out.
-    ///
-    /// # Panics
-    /// Never for wire types, whose keys are strings.
     #[must_use]
     pub fn versioned_json<T: Serialize + ?Sized>(value: &T) -> Self {
-        let value = serde_json::to_value(value).expect("wire types have string keys and finite numbers");
-        Self { status: StatusCode::OK, headers: HeaderMap::new(), content: Content::Json(value) }
+        let content = Content::Json(gojson::to_vec(value));
+        Self { status: StatusCode::OK, headers: HeaderMap::new(), content }
     }
 
     /// A body.

@@ -297,7 +297,7 @@ impl Layers {
     /// # Errors
     /// What the file system or database said.
     pub fn sync(&self, layers: &[LayerId]) -> Result<(), Error> {
-        if self.store.unsynced(layers)? {
+        if !self.store.unsynced(layers)?.is_empty() {
             self.store.promote()?;
         }
         Ok(())
@@ -368,20 +368,6 @@ impl Inner {
     /// What the driver needs to know about layers, lowest first.
     pub(crate) fn lower(&self, layers: &[LayerId]) -> Result<Vec<Lower>, Error> {
         self.database.read(|transaction| lower(transaction, layers))
-    }
-
-    /// Whether any of these layers may not be on the disk.
-    pub(crate) fn unsynced(&self, layers: &[LayerId]) -> Result<bool, Error> {
-        self.database.read(|transaction| {
-            let mut query =
-                transaction.prepare_cached("SELECT 1 FROM layer WHERE id = ?1 AND boot IS NOT NULL")?;
-            for layer in layers {
-                if query.exists([layer.0.cast_signed()])? {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        })
     }
 }
 

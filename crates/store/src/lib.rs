@@ -14,7 +14,7 @@
 //! **Order.** Blobs: bytes first, then the row. Layers and snapshots: the row comes before the tree
 //! and goes after it; a deletion is a tombstone row and a rename to `trash/` first. So a crash
 //! between any two steps leaves either a thing that [`Store::open`] finishes removing, or nothing.
-//! **Durability.** Trees are not synced one file at a time. A layer carries the boot id until it is
+//! **Durability.** Large trees are not synced one file at a time. A layer carries the boot id until it is
 //! known to be on the disk; an image becomes visible only after its layers are. After a boot whose id
 //! differs, layers that still carry the old one are dropped: no image refers to them.
 //! **Reachability.** What neither an image, nor a snapshot, nor a [`Lease`] refers to is garbage, and
@@ -38,6 +38,7 @@ pub mod layer;
 pub mod lease;
 pub mod snapshot;
 
+mod durability;
 mod reserve;
 mod schema;
 mod store;

@@ -1,4 +1,5 @@
-//! Directory trees by descriptor: listing in order, and removal that no depth can stop.
+//! Directory trees by descriptor: listing in order, removal that no depth can stop, and small ones
+//! opened whole.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -114,6 +115,38 @@ pub fn remove(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     }
 }
 
+/// Opens a tree of at most `entries` things, the directory itself included, so that each can be synced by itself. `None`
+/// where there are more, or some that cannot be opened for that (symbolic links, devices, fifos).
+///
+/// Nothing is followed.
+///
+/// # Errors
+/// What the kernel said first.
+pub fn open_small(directory: OwnedFd, entries: usize) -> io::Result<Option<Vec<OwnedFd>>> {
+    let mut opened = vec![directory];
+    let mut next = 0;
+    // What is not a directory has no names, and is passed over.
+    while let Some(directory) = opened.get(next) {
+        next += 1;
+        if FileType::from_raw_mode(rustix::fs::fstat(directory)?.st_mode) != FileType::Directory {
+            continue;
+        }
+        let names = Names::read(directory.as_fd())?;
+        if opened.len() + names.len() > entries {
+            return Ok(None);
+        }
+        let directory = opened[next - 1].try_clone()?;
+        for (name, kind) in names.iter() {
+            if !matches!(kind, FileType::Directory | FileType::RegularFile) {
+                return Ok(None);
+            }
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            opened.push(rustix::fs::openat(&directory, name, flags, Mode::empty())?);
+        }
+    }
+    Ok(Some(opened))
+}
+
 /// Tells a directory from every other one that is there at the same time.
 type Inode = (u64, u64);
 
@@ -156,6 +189,21 @@ fn remove_files(directory: BorrowedFd<'_>) -> io::Result<Option<CString>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_trees_of_files_are_opened_whole() {
+        let base = std::env::temp_dir().join(format!("gantry-small-{}", std::process::id()));
+        std::fs::create_dir_all(base.join("a/b")).expect("a scratch directory");
+        std::fs::write(base.join("a/b/file"), "x").expect("a file");
+        let opened = |entries| {
+            let root = std::fs::File::open(&base).expect("the directory");
+            open_small(root.into(), entries).expect("to be opened").map(|all| all.len())
+        };
+        assert_eq!((opened(4), opened(3)), (Some(4), None));
+        std::os::unix::fs::symlink("file", base.join("a/link")).expect("a link");
+        assert_eq!(opened(9), None, "nobody can open a link");
+        std::fs::remove_dir_all(&base).expect("clean");
+    }
 
     #[test]
     fn deep_and_wide_trees_go_whole() {

@@ -13,6 +13,10 @@ use serde_json::{Map, Value, json};
 use super::{Answer, App, Table};
 use crate::refusal::Refusal;
 
+/// Between the two samples that a share of the CPU is computed of. The kernel's total counts in hundredths of a second
+/// a CPU, so that half a second tells a percent or better.
+const BETWEEN: Duration = Duration::from_millis(500);
+
 pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
     table.add(Get, "/containers/{id}/stats", stats)
 }
@@ -24,8 +28,7 @@ async fn stats(app: Arc<App>, request: Request) -> Answer {
         if request.query.bool("one-shot") {
             return Ok(Reply::json(&sample(&view, &first, &Stats::default())));
         }
-        // Two samples, so that a share of the CPU can be computed.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(BETWEEN).await;
         let second = app.engine.containers.stats(request.name()).await?;
         return Ok(Reply::json(&sample(&view, &second, &first)));
     }

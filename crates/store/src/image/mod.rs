@@ -21,7 +21,7 @@ use gantry_state::rusqlite::{OptionalExtension, Transaction};
 
 use crate::content::{self, Content, digest_of};
 use crate::store::Inner;
-use crate::{Error, Lease, layer};
+use crate::{Error, Lease, durability, layer};
 pub use load::{LoadError, LoadEvent, LoadOptions, Loaded};
 pub(crate) use resolve::Cache;
 pub use save::{SaveError, SaveOptions, Saved};
@@ -315,17 +315,9 @@ impl Images {
     fn record(&self, images: &[Recorded<'_>]) -> Result<(), ImageError> {
         use std::io::Write as _;
         let store = &self.store;
-        let unsynced = store.database.read::<_, Error>(|transaction| {
-            let mut query =
-                transaction.prepare_cached("SELECT size FROM layer WHERE id = ?1 AND boot IS NOT NULL")?;
-            let mut total = 0;
-            for layer in images.iter().flat_map(|one| one.image.layers) {
-                let size = query.query_row([layer.0.cast_signed()], |row| row.get::<_, i64>(0)).optional()?;
-                total += size.unwrap_or(0).cast_unsigned();
-            }
-            Ok(total)
-        })?;
-        if unsynced > SYNC_AHEAD_BYTES {
+        let layers: Vec<LayerId> = images.iter().flat_map(|one| one.image.layers).copied().collect();
+        let made = store.unsynced(&layers)?;
+        if made.iter().map(|layer| layer.size_bytes).sum::<u64>() > SYNC_AHEAD_BYTES {
             store.promote()?;
         }
         let mut writers = Vec::with_capacity(images.len());
@@ -338,9 +330,11 @@ impl Images {
         let placed = writers.into_iter().zip(images).map(|(writer, one)| writer.place(Some(one.id)));
         let placed = placed.collect::<Result<Vec<_>, _>>()?;
         // Once for the layers' trees, the configurations' bytes and their names.
-        rustix::fs::syncfs(&store.directory).map_err(Error::io("sync", &store.root))?;
+        let blobs: Vec<&Digest> = images.iter().map(|one| &one.id).collect();
+        store.sync_made(&made, &blobs)?;
         reached(Point::ImageSynced);
         let recorded = store.database.write(|transaction| {
+            durability::record_synced(transaction, &made)?;
             for (one, placed) in images.iter().zip(&placed) {
                 record_one(transaction, one, placed.size_bytes)?;
             }
