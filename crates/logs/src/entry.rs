@@ -2,15 +2,19 @@
 //!
 //! ```text
 //! {"log":"a line of output\n","stream":"stdout","time":"2015-05-06T07:08:09.123456789Z"}
+//! {"log":"another\n","stream":"stderr","attrs":{"label":"value"},"time":"2015-05-06T07:08:09.2Z"}
 //! ```
 //! One JSON object a line, as Docker's `json-file` driver writes it, so that whatever reads
 //! Docker's files reads these. A line of output longer than 16 KiB is several entries, of which only
 //! the last ends with `\n`; so is a last line without a line feed. Bytes that are not UTF-8 become
 //! U+FFFD, as they do with Docker.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use gantry_model::Timestamp;
 use serde::Deserialize;
-use std::borrow::Cow;
+use serde_json::value::RawValue;
 
 /// The most bytes of output that one entry has.
 pub const MAX_LINE_BYTES: usize = 16 * 1024;
@@ -45,6 +49,18 @@ pub struct Entry {
     /// The output, with its line feed; without one it is partial, and the next entry of the same
     /// stream goes on.
     pub line: Vec<u8>,
+    /// Labels, variables and a tag of the container, where they were asked for.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// Whether attributes are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Details {
+    /// They are not.
+    #[default]
+    Omitted,
+    /// They are.
+    Read,
 }
 
 impl Entry {
@@ -57,7 +73,7 @@ impl Entry {
     /// Reads one line of a file, without its line feed. `None` where it is no entry: torn by a crash,
     /// or overwritten.
     #[must_use]
-    pub fn decode(line: &[u8]) -> Option<Self> {
+    pub fn decode(line: &[u8], details: Details) -> Option<Self> {
         #[derive(Deserialize)]
         struct OnDisk<'a> {
             #[serde(borrow, default)]
@@ -66,12 +82,20 @@ impl Entry {
             stream: Cow<'a, str>,
             #[serde(borrow)]
             time: Cow<'a, str>,
+            #[serde(borrow, default)]
+            attrs: Option<&'a RawValue>,
         }
         let entry: OnDisk<'_> = serde_json::from_slice(line).ok()?;
         Some(Self {
             time: Timestamp::parse_rfc3339(&entry.time).ok()?,
             stream: if entry.stream == "stderr" { Stream::Stderr } else { Stream::Stdout },
             line: entry.log.into_owned().into_bytes(),
+            attributes: match (details, entry.attrs) {
+                (Details::Read, Some(attributes)) => {
+                    serde_json::from_str(attributes.get()).unwrap_or_default()
+                }
+                _ => BTreeMap::new(),
+            },
         })
     }
 }
@@ -84,8 +108,18 @@ pub(crate) fn time_of(line: &[u8]) -> Option<Timestamp> {
     line[..=at].ends_with(b"\"time\":\"").then(|| Timestamp::parse_rfc3339(time).ok())?
 }
 
-/// Appends one entry to `to`. `time` is in RFC 3339 already: all lines of one read share it.
-pub(crate) fn encode(to: &mut Vec<u8>, stream: Stream, time: &str, line: &[u8], ends: bool) {
+/// What stands behind each line of an entry: all lines of one read share it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame<'a> {
+    pub(crate) stream: Stream,
+    /// A JSON object, or empty.
+    pub(crate) attributes: &'a str,
+    /// In RFC 3339.
+    pub(crate) time: &'a str,
+}
+
+/// Appends one entry to `to`.
+pub(crate) fn encode(to: &mut Vec<u8>, frame: Frame<'_>, line: &[u8], ends: bool) {
     to.extend_from_slice(b"{\"log\":\"");
     for chunk in line.utf8_chunks() {
         escape(to, chunk.valid().as_bytes());
@@ -98,9 +132,14 @@ pub(crate) fn encode(to: &mut Vec<u8>, stream: Stream, time: &str, line: &[u8], 
         to.extend_from_slice(b"\\n");
     }
     to.extend_from_slice(b"\",\"stream\":\"");
-    to.extend_from_slice(stream.as_str().as_bytes());
-    to.extend_from_slice(b"\",\"time\":\"");
-    to.extend_from_slice(time.as_bytes());
+    to.extend_from_slice(frame.stream.as_str().as_bytes());
+    to.push(b'"');
+    if !frame.attributes.is_empty() {
+        to.extend_from_slice(b",\"attrs\":");
+        to.extend_from_slice(frame.attributes.as_bytes());
+    }
+    to.extend_from_slice(b",\"time\":\"");
+    to.extend_from_slice(frame.time.as_bytes());
     to.extend_from_slice(b"\"}\n");
 }
 
@@ -163,14 +202,19 @@ mod tests {
             (b"a\xff\xfeb", false, r#"{"log":"a\ufffd\ufffdb","stream":"stderr","time":"T"}"#),
         ] {
             let mut got = Vec::new();
-            encode(&mut got, Stream::Stderr, "T", line, ends);
+            let frame = Frame { stream: Stream::Stderr, attributes: "", time: "T" };
+            encode(&mut got, frame, line, ends);
             assert_eq!(String::from_utf8(got).expect("UTF-8"), format!("{want}\n"));
         }
         let time = "2015-05-06T07:08:09.5Z";
         let mut bytes = Vec::new();
-        encode(&mut bytes, Stream::Stdout, time, b"x\ty\"", true);
+        let attributes = r#"{"a":"b","c":"d"}"#;
+        encode(&mut bytes, Frame { stream: Stream::Stdout, attributes, time }, b"x\ty\"", true);
         let line = bytes.strip_suffix(b"\n").expect("a line");
-        let entry = Entry::decode(line).expect("an entry");
+        let entry = Entry::decode(line, Details::Omitted).expect("an entry");
+        assert!(entry.attributes.is_empty());
+        let read = Entry::decode(line, Details::Read).expect("an entry").attributes;
+        assert_eq!(serde_json::to_string(&read).expect("JSON"), attributes);
         assert_eq!((entry.line.as_slice(), entry.time.to_string().as_str()), (&b"x\ty\"\n"[..], time));
         assert_eq!(time_of(line), Some(entry.time));
     }
@@ -178,7 +222,7 @@ mod tests {
     #[test]
     fn torn_lines_are_no_entries() {
         for bad in ["", "{", r#"{"log":"a\n","stream":"stdout","time":"2015-05-06T0"#, "\0\0\0", "[]"] {
-            assert_eq!(Entry::decode(bad.as_bytes()), None, "{bad:?}");
+            assert_eq!(Entry::decode(bad.as_bytes(), Details::Read), None, "{bad:?}");
         }
         assert_eq!(time_of(br#"{"log":"\"time\":\"2015-05-06T07:08:09Z"}"#), None);
     }

@@ -12,7 +12,7 @@ mod file;
 pub mod reader;
 pub mod spool;
 
-pub use config::{JsonFile, LogConfig};
-pub use entry::{Entry, Stream};
+pub use config::{JsonFile, LogConfig, Overflow};
+pub use entry::{Details, Entry, Stream};
 pub use reader::{Query, Reader};
 pub use spool::{Gap, Spool};

@@ -3,20 +3,22 @@
 //! [`Reader::next_entry`] gives entries in order, across rotated files, and never waits. Where it has no
 //! more and [`Query::follow`] is set, the caller waits until the reader's descriptor (an inotify's)
 //! is readable, and goes on. Whoever knows that nothing will be written any more says
-//! [`Reader::finish`], and the reader ends with the last entry.
+//! [`Reader::finish`], and the reader ends with the last entry. A reader that is slower than the rotation goes on
+//! with the oldest file that there still is.
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
+use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use gantry_model::Timestamp;
 use rustix::fs::inotify::{CreateFlags, WatchFlags};
 
-use crate::entry::{Entry, Stream, time_of};
-use crate::file::path_of;
+use crate::entry::{Details, Entry, Stream, time_of};
+use crate::file::{Identity, Unpacking, open_packed, packed_path_of, path_of, unpacking};
 
 /// What to read.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,6 +33,8 @@ pub struct Query {
     pub follow: bool,
     /// Only this stream; `None`: both. A tail counts both, as Docker does.
     pub stream: Option<Stream>,
+    /// Whether entries come with their attributes.
+    pub details: Details,
 }
 
 /// What [`Reader::next_entry`] found.
@@ -51,20 +55,30 @@ pub struct Reader {
     query: Query,
     inotify: Option<OwnedFd>,
     /// Files still to be read before the current one is followed, oldest first.
-    files: VecDeque<File>,
-    current: Option<Place>,
+    files: VecDeque<LogFile>,
+    current: Option<LogFile>,
     buffer: Vec<u8>,
+    /// How much of the buffer was given.
     taken: usize,
+    /// How far the buffer was searched for a line feed.
+    searched: usize,
     finished: bool,
     ended: bool,
 }
 
 /// A file and how far it was read.
 #[derive(Debug)]
-struct Place {
-    file: File,
-    inode: u64,
-    offset: u64,
+struct LogFile {
+    identity: Identity,
+    source: Source,
+    /// So many entries come before those of a tail.
+    skip: usize,
+}
+
+#[derive(Debug)]
+enum Source {
+    Plain { file: File, offset: u64 },
+    Packed(Box<Unpacking>),
 }
 
 const READ_BYTES: usize = 64 * 1024;
@@ -93,6 +107,7 @@ impl Reader {
             current: None,
             buffer: Vec::new(),
             taken: 0,
+            searched: 0,
             finished: false,
             ended: false,
         };
@@ -122,9 +137,13 @@ impl Reader {
                 }
                 break;
             };
-            let Some(entry) = Entry::decode(&line) else { continue };
+            let Some(entry) = Entry::decode(&self.buffer[line], self.query.details) else { continue };
             if self.query.until.is_some_and(|until| entry.time > until) {
                 break;
+            }
+            if let Some(LogFile { skip: skip @ 1.., .. }) = &mut self.current {
+                *skip -= 1;
+                continue;
             }
             let wanted = self.query.since.is_none_or(|since| entry.time >= since)
                 && self.query.stream.is_none_or(|stream| stream == entry.stream);
@@ -136,16 +155,18 @@ impl Reader {
         Ok(Next::End)
     }
 
-    /// The next whole line without its line feed. Having none, it has emptied the inotify queue before
-    /// it looked for the last time, so that nothing written later goes unnoticed.
-    fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
+    /// Where the next whole line is in the buffer, without its line feed. Having none, it has emptied the inotify
+    /// queue before it looked for the last time, so that nothing written later goes unnoticed.
+    fn next_line(&mut self) -> io::Result<Option<Range<usize>>> {
         let mut notified = false;
         loop {
-            if let Some(at) = self.buffer[self.taken..].iter().position(|&byte| byte == b'\n') {
-                let line = self.buffer[self.taken..self.taken + at].to_vec();
-                self.taken += at + 1;
+            if let Some(at) = memchr::memchr(b'\n', &self.buffer[self.searched..]) {
+                let line = self.taken..self.searched + at;
+                self.taken = line.end + 1;
+                self.searched = self.taken;
                 return Ok(Some(line));
             }
+            self.searched = self.buffer.len();
             if self.fill()? {
                 continue;
             }
@@ -168,17 +189,24 @@ impl Reader {
     fn fill(&mut self) -> io::Result<bool> {
         let Some(place) = &mut self.current else { return Ok(false) };
         self.buffer.drain(..self.taken);
+        self.searched -= self.taken;
         self.taken = 0;
         let have = self.buffer.len();
         self.buffer.resize(have + READ_BYTES, 0);
-        let result = place.file.read_at(&mut self.buffer[have..], place.offset);
+        let result = match &mut place.source {
+            Source::Plain { file, offset } => file.read_at(&mut self.buffer[have..], *offset),
+            // What a loss of power left of a packed file ends where it is torn.
+            Source::Packed(packed) => Ok(packed.read(&mut self.buffer[have..]).unwrap_or(0)),
+        };
         self.buffer.truncate(have + *result.as_ref().unwrap_or(&0));
         let count = result?;
-        place.offset += count as u64;
-        if count == 0 && place.file.metadata()?.len() < place.offset {
+        let Source::Plain { file, offset } = &mut place.source else { return Ok(count > 0) };
+        *offset += count as u64;
+        if count == 0 && file.metadata()?.len() < *offset {
             // With max-file 1 the file is emptied in place.
-            place.offset = 0;
+            *offset = 0;
             self.buffer.clear();
+            self.searched = 0;
             return self.fill();
         }
         Ok(count > 0)
@@ -189,41 +217,32 @@ impl Reader {
         if !self.files.is_empty() {
             return Ok(true);
         }
-        let newest = match std::fs::metadata(path_of(&self.directory, 0)) {
-            Ok(metadata) => metadata.ino(),
+        let newest = match Identity::of_path(&path_of(&self.directory, 0)) {
+            Ok(newest) => newest,
             // Between a rotation and the next entry there is no current file.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
-        Ok(self.current.as_ref().is_none_or(|place| place.inode != newest))
+        Ok(self.current.as_ref().is_none_or(|place| place.identity != newest))
     }
 
     /// Goes to the file after the current one. A torn rest of a line is dropped.
     fn open_next(&mut self) -> io::Result<()> {
-        if self.files.is_empty()
-            && let Some(place) = &self.current
-        {
+        if self.files.is_empty() {
+            let mut files = open_all(&self.directory)?;
             // Found again among the rotated files, it tells which come after it; not found, it was
             // deleted, and all that are there do.
-            let mut files = open_all(&self.directory)?;
-            let mut at = None;
-            for (index, file) in files.iter().enumerate() {
-                if file.metadata()?.ino() == place.inode {
-                    at = Some(index);
-                }
-            }
-            if let Some(at) = at {
+            let current = self.current.as_ref().map(|place| place.identity);
+            if let Some(at) = files.iter().rposition(|file| Some(file.identity) == current) {
                 files.drain(..=at);
             }
             self.files = files;
-        } else if self.current.is_none() && self.files.is_empty() {
-            self.files = open_all(&self.directory)?;
         }
         if let Some(file) = self.files.pop_front() {
-            let inode = file.metadata()?.ino();
-            self.current = Some(Place { file, inode, offset: 0 });
+            self.current = Some(file);
             self.buffer.clear();
             self.taken = 0;
+            self.searched = 0;
         }
         Ok(())
     }
@@ -238,22 +257,23 @@ impl Reader {
     fn seek_tail(&mut self, count: usize) -> io::Result<()> {
         let mut left = count;
         let mut kept = VecDeque::new();
-        let mut offset = 0;
-        while let Some(file) = self.files.pop_back() {
-            let size = file.metadata()?.len();
+        while let Some(mut file) = self.files.pop_back() {
+            match &mut file.source {
+                Source::Plain { file, offset } => {
+                    let size = file.metadata()?.len();
+                    (*offset, left) = scan_back(file, size, left, self.query.until)?;
+                }
+                Source::Packed(packed) => {
+                    (file.skip, left) = skip_to_tail(packed, left, self.query.until)?;
+                }
+            }
             kept.push_front(file);
-            let file = kept.front().expect("just put there");
-            (offset, left) = scan_back(file, size, left, self.query.until)?;
             if left == 0 {
                 break;
             }
         }
         self.files = kept;
-        self.open_next()?;
-        if let Some(place) = &mut self.current {
-            place.offset = offset;
-        }
-        Ok(())
+        self.open_next()
     }
 }
 
@@ -267,25 +287,61 @@ impl AsFd for Reader {
     }
 }
 
-/// Opens all files of a log, oldest first. One that is rotated away meanwhile is not missed, because
-/// they are opened from the current one back: at worst it is met twice, and kept once.
-fn open_all(directory: &Path) -> io::Result<VecDeque<File>> {
-    let mut files: VecDeque<File> = VecDeque::new();
+/// Opens all files of a log, oldest first. One that is rotated away or packed meanwhile is not missed, because
+/// they are opened from the current one back, and the plain form first: at worst it is met twice, and kept once.
+fn open_all(directory: &Path) -> io::Result<VecDeque<LogFile>> {
+    let mut files: VecDeque<LogFile> = VecDeque::new();
     for number in 0..MAX_FILES {
-        let file = match File::open(path_of(directory, number)) {
+        let opened = match open_plain(&path_of(directory, number)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && number > 0 => {
+                let packed = open_packed(&packed_path_of(directory, number));
+                packed.map(|(packed, identity)| LogFile {
+                    identity,
+                    source: Source::Packed(Box::new(packed)),
+                    skip: 0,
+                })
+            }
+            opened => opened,
+        };
+        let file = match opened {
             Ok(file) => file,
             // Right after a rotation there is no current file.
             Err(error) if error.kind() == io::ErrorKind::NotFound && number == 0 => continue,
             Err(error) if error.kind() == io::ErrorKind::NotFound => break,
             Err(error) => return Err(error),
         };
-        let inode = file.metadata()?.ino();
-        if files.front().is_some_and(|younger| younger.metadata().is_ok_and(|it| it.ino() == inode)) {
-            continue;
+        if files.front().is_none_or(|younger| younger.identity != file.identity) {
+            files.push_front(file);
         }
-        files.push_front(file);
     }
     Ok(files)
+}
+
+fn open_plain(path: &Path) -> io::Result<LogFile> {
+    let file = File::open(path)?;
+    Ok(LogFile { identity: Identity::of(&file)?, source: Source::Plain { file, offset: 0 }, skip: 0 })
+}
+
+/// How many lines not after `until` come in a packed file before the last `count` of them, and how many were lacking.
+/// The file is rewound: nobody can go backwards in it.
+fn skip_to_tail(
+    packed: &mut Unpacking,
+    count: usize,
+    until: Option<Timestamp>,
+) -> io::Result<(usize, usize)> {
+    let mut lines = 0_usize;
+    let mut line = Vec::new();
+    let mut from = BufReader::with_capacity(READ_BYTES, &mut *packed);
+    // A torn file ends where it is torn.
+    while from.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+        let counts = |line: &[u8]| until.is_none_or(|until| time_of(line).is_some_and(|time| time <= until));
+        lines += usize::from(line.strip_suffix(b"\n").is_some_and(counts));
+        line.clear();
+    }
+    let mut file = packed.get_ref().get_ref().try_clone()?;
+    file.rewind()?;
+    *packed = unpacking(file);
+    Ok((lines.saturating_sub(count), count.saturating_sub(lines)))
 }
 
 /// Walks back over the lines that end before `size`, counting those not after `until`. Returns where the
@@ -433,6 +489,54 @@ mod tests {
         append(dir.path(), &line(6)[30..]);
         reader.finish();
         assert_eq!(take(&mut reader), (vec![6], Next::End));
+    }
+
+    /// Packs the youngest rotated file as a writer does.
+    fn pack(directory: &Path) {
+        crate::file::pack(directory).expect("packed");
+    }
+
+    #[test]
+    fn packed_files_are_read_like_others() {
+        let dir = tempfile::tempdir().expect("a directory");
+        write(dir.path(), 1, 0..4);
+        pack(dir.path());
+        let packed = |number| packed_path_of(dir.path(), number);
+        std::fs::rename(packed(1), packed(2)).expect("renamed");
+        write(dir.path(), 1, 4..8);
+        pack(dir.path());
+        write(dir.path(), 0, 8..10);
+        let all: Vec<i64> = (0..10).collect();
+        for tail in [0, 1, 2, 3, 6, 7, 10, 100] {
+            let want = &all[all.len().saturating_sub(tail)..];
+            check(dir.path(), Query { tail: Some(tail), ..Query::default() }, want);
+        }
+        let at = |secs| Some(Timestamp::from_secs(secs));
+        check(dir.path(), Query { tail: Some(2), until: at(5), ..Query::default() }, &[4, 5]);
+        check(dir.path(), Query { since: at(3), until: at(5), ..Query::default() }, &[3, 4, 5]);
+        // A loss of power may tear what was packed last.
+        let bytes = std::fs::read(packed(1)).expect("a file");
+        std::fs::write(packed(1), &bytes[..bytes.len() / 2]).expect("torn");
+        let mut reader = Reader::open(dir.path(), Query::default()).expect("opened");
+        let (numbers, end) = take(&mut reader);
+        assert_eq!((&numbers[..4], numbers.last(), end), (&[0, 1, 2, 3][..], Some(&9), Next::End));
+    }
+
+    #[test]
+    fn a_file_that_is_packed_under_its_reader_is_read_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        write(dir.path(), 0, 0..3);
+        let mut reader =
+            Reader::open(dir.path(), Query { follow: true, ..Query::default() }).expect("opened");
+        assert_eq!(take(&mut reader), (vec![0, 1, 2], Next::Wait));
+        std::fs::rename(path_of(dir.path(), 0), path_of(dir.path(), 1)).expect("renamed");
+        pack(dir.path());
+        append(dir.path(), &line(3));
+        std::fs::rename(packed_path_of(dir.path(), 1), packed_path_of(dir.path(), 2)).expect("renamed");
+        std::fs::rename(path_of(dir.path(), 0), path_of(dir.path(), 1)).expect("renamed");
+        pack(dir.path());
+        append(dir.path(), &line(4));
+        assert_eq!(take(&mut reader), (vec![3, 4], Next::Wait));
     }
 
     #[test]

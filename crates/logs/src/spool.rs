@@ -15,14 +15,16 @@ use std::time::{Duration, SystemTime};
 use gantry_model::Timestamp;
 use rustix::event::EventfdFlags;
 
-use crate::config::JsonFile;
-use crate::entry::{MAX_LINE_BYTES, Stream, encode};
+use crate::config::{JsonFile, Overflow};
+use crate::entry::{Frame, MAX_LINE_BYTES, Stream, encode};
 use crate::file::LogFile;
 
 /// How much output may wait for the disk.
 pub const RING_BYTES: usize = 512 * 1024;
 
 const IDLE: Duration = Duration::from_secs(3);
+/// What a chunk takes beside its bytes: a process that writes little at a time must not fill the memory.
+const CHUNK_COST_BYTES: usize = 64;
 const THREAD_STACK_BYTES: usize = 64 * 1024;
 /// Encoded lines are written when there are so many bytes of them, or nothing more waits.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -53,6 +55,9 @@ struct Shared {
 struct State {
     ring: VecDeque<Chunk>,
     ring_bytes: usize,
+    limit_bytes: usize,
+    /// `None`: a full ring takes nothing. Else it drops what it cannot take, and this is how the streams stand.
+    dropping: Option<[Dropping; 2]>,
     /// The writer while no thread has it.
     parked: Option<Writer>,
     /// The caller waits for room or for everything to be written.
@@ -61,9 +66,23 @@ struct State {
     gap: Gap,
 }
 
+/// Whether the ring drops a stream's output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Dropping {
+    /// It does not.
+    #[default]
+    No,
+    /// What it dropped last ended with a line.
+    AtLineEnd,
+    /// The rest of a line goes, too.
+    InLine,
+}
+
 #[derive(Debug)]
 enum Chunk {
     Output(Stream, Timestamp, Vec<u8>),
+    /// The rest of the stream's unended line was dropped; so is its beginning.
+    Torn(Stream),
     /// The process ended: lines without a line feed will not be completed.
     End,
 }
@@ -75,9 +94,17 @@ impl Spool {
     /// eventfd(2)'s.
     pub fn new(config: JsonFile) -> io::Result<Self> {
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let (limit_bytes, dropping) = match config.overflow {
+            Overflow::Wait => (RING_BYTES, None),
+            Overflow::Drop { ring_bytes } => {
+                (usize::try_from(ring_bytes).unwrap_or(usize::MAX), Some([Dropping::No; 2]))
+            }
+        };
         let state = State {
             ring: VecDeque::new(),
             ring_bytes: 0,
+            limit_bytes,
+            dropping,
             parked: Some(Writer::new(config)),
             awaited: false,
             closed: false,
@@ -87,27 +114,40 @@ impl Spool {
     }
 
     /// Gives output to the ring. Returns false, and takes nothing, where it is full; then
-    /// [`Self::wake`] will become readable. One chunk always fits into an empty ring.
+    /// [`Self::wake`] will become readable. One chunk always fits into an empty ring. With [`Overflow::Drop`] it
+    /// always returns true: whole lines are dropped where the ring is full.
     #[must_use]
-    pub fn write(&self, stream: Stream, bytes: &[u8]) -> bool {
+    pub fn write(&self, stream: Stream, mut bytes: &[u8]) -> bool {
         let mut state = self.shared.lock();
-        if !state.ring.is_empty() && state.ring_bytes + bytes.len() > RING_BYTES {
+        let has_room = state.has_room(bytes.len());
+        if let Some(dropping) = &mut state.dropping {
+            let dropping = &mut dropping[usize::from(stream == Stream::Stderr)];
+            let (kept, torn) = dropping.cut(bytes, has_room);
+            if torn {
+                state.ring.push_back(Chunk::Torn(stream));
+            }
+            if kept.is_empty() {
+                return true;
+            }
+            bytes = kept;
+        } else if !has_room {
             state.awaited = true;
             return false;
         }
         let time = Timestamp::from_system(SystemTime::now());
-        state.ring_bytes += bytes.len();
-        state.ring.push_back(Chunk::Output(stream, time, bytes.to_vec()));
+        let chunk = Chunk::Output(stream, time, bytes.to_vec());
+        state.ring_bytes += chunk.cost();
+        state.ring.push_back(chunk);
         self.shared.start(state);
         true
     }
 
-    /// Whether the ring has room for so many bytes (an empty one always has); where not,
-    /// [`Self::wake`] will become readable when it has.
+    /// Whether the ring takes so many bytes (an empty one always does, and one that drops); where not,
+    /// [`Self::wake`] will become readable when it does.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
         let mut state = self.shared.lock();
-        let room = state.ring.is_empty() || state.ring_bytes + bytes <= RING_BYTES;
+        let room = state.dropping.is_some() || state.has_room(bytes);
         state.awaited |= !room;
         room
     }
@@ -212,7 +252,7 @@ impl Shared {
             let batch: Vec<Chunk> = take_batch(&mut state.ring);
             state.ring.push_front(Chunk::Output(Stream::Stdout, Timestamp::default(), Vec::new()));
             drop(state);
-            let bytes: usize = batch.iter().map(Chunk::len).sum();
+            let bytes: usize = batch.iter().map(Chunk::cost).sum();
             let failure = writer.write(batch).err();
             state = self.lock();
             state.ring.pop_front();
@@ -234,6 +274,10 @@ impl Shared {
 }
 
 impl State {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.ring.is_empty() || self.ring_bytes + bytes + CHUNK_COST_BYTES <= self.limit_bytes
+    }
+
     /// Drops the ring and counts it as lost.
     fn lose(&mut self, why: &io::Error) {
         self.gap.bytes += self.ring_bytes as u64;
@@ -244,11 +288,31 @@ impl State {
 }
 
 impl Chunk {
-    fn len(&self) -> usize {
+    /// The memory that it takes, about.
+    fn cost(&self) -> usize {
         match self {
-            Self::Output(_, _, bytes) => bytes.len(),
-            Self::End => 0,
+            Self::Output(_, _, bytes) => bytes.len() + CHUNK_COST_BYTES,
+            Self::Torn(_) | Self::End => 0,
         }
+    }
+}
+
+impl Dropping {
+    /// What of these bytes the ring takes, and whether the stream's line is torn now.
+    fn cut<'a>(&mut self, bytes: &'a [u8], has_room: bool) -> (&'a [u8], bool) {
+        if !has_room {
+            let torn = *self == Self::No;
+            *self = if bytes.ends_with(b"\n") { Self::AtLineEnd } else { Self::InLine };
+            return (&[], torn);
+        }
+        let from = match self {
+            Self::InLine => memchr::memchr(b'\n', bytes).map(|at| at + 1),
+            _ => Some(0),
+        };
+        if from.is_some() {
+            *self = Self::No;
+        }
+        (from.map_or(&[], |from| &bytes[from..]), false)
     }
 }
 
@@ -257,7 +321,7 @@ fn take_batch(ring: &mut VecDeque<Chunk>) -> Vec<Chunk> {
     let mut bytes = 0;
     while bytes < BATCH_BYTES {
         let Some(chunk) = ring.pop_front() else { break };
-        bytes += chunk.len();
+        bytes += chunk.cost();
         batch.push(chunk);
     }
     batch
@@ -313,6 +377,7 @@ impl Writer {
         for chunk in batch {
             match chunk {
                 Chunk::Output(stream, time, bytes) => self.lines(stream, time, &bytes),
+                Chunk::Torn(stream) => self.partial[usize::from(stream == Stream::Stderr)].bytes.clear(),
                 Chunk::End => self.end(),
             }
         }
@@ -324,12 +389,13 @@ impl Writer {
 
     fn lines(&mut self, stream: Stream, time: Timestamp, bytes: &[u8]) {
         let time = time.rfc3339_nano();
+        let frame = Frame { stream, attributes: &self.config.attributes, time: &time };
         let partial = &mut self.partial[usize::from(stream == Stream::Stderr)].bytes;
         let mut rest = bytes;
         while !rest.is_empty() {
             let room = MAX_LINE_BYTES - partial.len();
             let window = &rest[..rest.len().min(room)];
-            let feed = window.iter().position(|&byte| byte == b'\n');
+            let feed = memchr::memchr(b'\n', window);
             let piece = &window[..feed.unwrap_or(window.len())];
             rest = &rest[piece.len() + usize::from(feed.is_some())..];
             if feed.is_none() && partial.len() + piece.len() < MAX_LINE_BYTES {
@@ -338,10 +404,10 @@ impl Writer {
             }
             self.encoded_from += (partial.len() + piece.len() + usize::from(feed.is_some())) as u64;
             if partial.is_empty() {
-                encode(&mut self.encoded, stream, &time, piece, feed.is_some());
+                encode(&mut self.encoded, frame, piece, feed.is_some());
             } else {
                 partial.extend_from_slice(piece);
-                encode(&mut self.encoded, stream, &time, partial, feed.is_some());
+                encode(&mut self.encoded, frame, partial, feed.is_some());
                 partial.clear();
             }
         }
@@ -352,7 +418,8 @@ impl Writer {
         for (partial, stream) in self.partial.iter_mut().zip([Stream::Stdout, Stream::Stderr]) {
             if !partial.bytes.is_empty() {
                 self.encoded_from += partial.bytes.len() as u64;
-                encode(&mut self.encoded, stream, &time, &partial.bytes, false);
+                let frame = Frame { stream, attributes: &self.config.attributes, time: &time };
+                encode(&mut self.encoded, frame, &partial.bytes, false);
             }
             partial.bytes = Vec::new();
         }
@@ -362,13 +429,14 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::Entry;
+    use crate::entry::{Details, Entry};
     use rustix::event::{PollFd, PollFlags};
     use std::path::Path;
     use std::time::Instant;
 
     fn spool(directory: &Path, max_size_bytes: Option<u64>, max_files: u32) -> Spool {
-        Spool::new(JsonFile { directory: directory.into(), max_size_bytes, max_files }).expect("a spool")
+        let config = JsonFile { max_size_bytes, max_files, ..JsonFile::new(directory.into()) };
+        Spool::new(config).expect("a spool")
     }
 
     /// Waits until everything is written.
@@ -385,7 +453,7 @@ mod tests {
     fn lines(path: &Path) -> Vec<String> {
         let text = std::fs::read_to_string(path).expect("a log");
         assert!(text.ends_with('\n'));
-        let decode = |line: &str| Entry::decode(line.as_bytes()).expect("an entry").line;
+        let decode = |line: &str| Entry::decode(line.as_bytes(), Details::Omitted).expect("an entry").line;
         text.lines().map(|line| String::from_utf8(decode(line)).expect("UTF-8")).collect()
     }
 
@@ -427,9 +495,10 @@ mod tests {
         let numbers = |name: &str| -> Vec<usize> {
             lines(&dir.path().join(name)).iter().map(|line| line.trim().parse().expect("a number")).collect()
         };
-        assert_eq!(numbers("json.log.1"), [4]);
-        assert_eq!(numbers("json.log.2"), [3]);
-        assert!(!dir.path().join("json.log").exists() && !dir.path().join("json.log.3").exists());
+        assert_eq!(numbers("json.log"), [4]);
+        assert_eq!(numbers("json.log.1"), [3]);
+        assert_eq!(numbers("json.log.2"), [2]);
+        assert!(!dir.path().join("json.log.3").exists());
     }
 
     #[test]
@@ -467,6 +536,39 @@ mod tests {
         assert!(spool.write(Stream::Stdout, b"after\n"));
         drain(&spool);
         assert_eq!((lines(&missing.join("json.log")).len(), spool.take_gap()), (2, None));
+    }
+
+    #[test]
+    fn a_ring_that_drops_takes_whole_lines() {
+        let mut state = Dropping::No;
+        // What comes, whether there is room, what is kept, and whether a line is torn.
+        for (bytes, room, kept, torn) in [
+            ("one\ntw", true, "one\ntw", false),
+            ("o\nthree\nfo", false, "", true),
+            ("u", false, "", false),
+            ("r", true, "", false),
+            ("r\nfive\nsi", true, "five\nsi", false),
+            ("x\n", false, "", true),
+            ("seven\n", true, "seven\n", false),
+        ] {
+            assert_eq!(state.cut(bytes.as_bytes(), room), (kept.as_bytes(), torn), "{bytes:?}");
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let overflow = Overflow::Drop { ring_bytes: 0 };
+        let spool = Spool::new(JsonFile { overflow, ..JsonFile::new(dir.path().into()) }).expect("a spool");
+        let mut line = vec![b'x'; 4000];
+        line.push(b'\n');
+        for _ in 0..10_000 {
+            assert!(spool.write(Stream::Stdout, &line[..1500]) && spool.write(Stream::Stdout, &line[1500..]));
+        }
+        drain(&spool);
+        assert!(spool.write(Stream::Stderr, b"the last\n"));
+        drain(&spool);
+        let lines = lines(&dir.path().join("json.log"));
+        let (last, others) = lines.split_last().expect("lines");
+        assert_eq!(last, "the last\n");
+        assert!(others.len() < 10_000, "nothing was dropped");
+        assert!(others.iter().all(|line| line.len() == 4001), "half a line was kept");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// Whether bytes that were sent are still in the kernel: for a unix socket, the peer has not read them; for TCP, it has
-/// not acknowledged them (`SIOCOUTQ`, unix(7) and tcp(7)).
+/// Whether the peer of a unix socket has not read all that was sent to it (`SIOCOUTQ`, unix(7)). Once it has, whoever
+/// waits for the socket to be writable, by edges, is woken.
 ///
 /// # Errors
 /// The kernel's, for a descriptor that is no stream socket.
@@ -14,7 +14,8 @@ pub fn holds_sent(socket: impl AsFd) -> io::Result<bool> {
     if unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) } == -1 {
         return Err(io::Error::last_os_error());
     }
-    Ok(bytes > 0)
+    // It counts memory. The last byte of it is given back after the wake-up (`sock_wfree` in the kernel).
+    Ok(bytes > 1)
 }
 
 #[cfg(test)]

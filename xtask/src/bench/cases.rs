@@ -4,28 +4,48 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::daemons::Side;
+use super::fixture::{self, Fixture, LOGGED};
 use super::floor::Floor;
 use super::http;
 use super::stats::Samples;
 
 /// How many containers the batch cases start and remove.
 const BATCH: usize = 40;
+/// What a list of 1,000 containers may take.
+const LIST_MS: f64 = 20.0;
 
 /// One thing to measure.
 pub(crate) struct Case {
     /// As the table shows it.
     pub(crate) name: String,
-    /// The ratio to the peer that is promised.
-    pub(crate) goal: f64,
-    /// Whether the pass with pauses between the runs says anything of it.
-    pub(crate) worth_a_pause: bool,
-    /// Fewer runs for what takes seconds on the peer.
-    heavy: bool,
+    /// What is promised.
+    pub(crate) goal: Goal,
+    weight: Weight,
     act: Act,
+}
+
+/// What is promised.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Goal {
+    /// At most this part of the peer's time.
+    Ratio(f64),
+    /// At most so many milliseconds; the peer's time is there to compare.
+    Millis(f64),
+}
+
+/// How long it takes on the peer, and so how often it is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    /// Milliseconds: as often as asked for, and with pauses, too.
+    Light,
+    /// Seconds: a quarter as often.
+    Heavy,
+    /// A minute: once, without a run that is not counted.
+    Huge,
 }
 
 #[derive(Clone)]
@@ -38,7 +58,10 @@ enum Act {
     AgainstBuildKit,
     Load,
     Save,
-    Commit,
+    Commit { through: Through },
+    List,
+    Logs { through: Through },
+    Stats,
     Copy { through: Through, into: bool },
 }
 
@@ -55,9 +78,20 @@ impl Case {
         matches!(self.act, Act::AgainstBuildKit)
     }
 
-    /// Whether both sides must have the Debian image.
-    pub(crate) fn needs_debian(&self) -> bool {
-        matches!(self.act, Act::Load | Act::Save | Act::Commit)
+    /// What must be there.
+    pub(crate) fn fixture(&self) -> Fixture {
+        match self.act {
+            Act::Load | Act::Save | Act::Commit { .. } => Fixture::Debian,
+            Act::List => Fixture::Many,
+            Act::Logs { .. } => Fixture::Logged,
+            Act::Stats => Fixture::Watched,
+            _ => Fixture::None,
+        }
+    }
+
+    /// Whether the pass with pauses between the runs says anything of it.
+    pub(crate) fn is_worth_a_pause(&self) -> bool {
+        self.weight == Weight::Light && self.goal != Goal::Millis(LIST_MS)
     }
 
     /// The CLI's own part, where that decides what a ratio can be at all: its time against a server that answers
@@ -74,7 +108,8 @@ impl Case {
 pub(crate) fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |name: String, goal: f64, heavy: bool, act: Act| {
-        cases.push(Case { name, goal, worth_a_pause: !heavy, heavy, act });
+        let weight = if heavy { Weight::Heavy } else { Weight::Light };
+        cases.push(Case { name, goal: Goal::Ratio(goal), weight, act });
     };
     for (through, label, run, exec) in [
         (Through::Stock, "stock CLI", 0.2, 0.45),
@@ -104,12 +139,21 @@ pub(crate) fn all() -> Vec<Case> {
     }
     add("stock CLI: load of a Debian image".into(), 0.6, true, Act::Load);
     add("stock CLI: save of a Debian image".into(), 0.6, true, Act::Save);
-    add("stock CLI: commit of 1 MB on a Debian image".into(), 0.2, true, Act::Commit);
+    for (through, label) in [(Through::Stock, "stock CLI"), (Through::Api, "API")] {
+        add(format!("{label}: commit of 1 MB on a Debian image"), 0.2, true, Act::Commit { through });
+    }
     for (through, label) in [(Through::Stock, "stock CLI"), (Through::Own, "gantry against docker")] {
         for (into, direction) in [(true, "into a container"), (false, "out of a container")] {
             let name = format!("{label}: cp of 10,000 small files {direction}");
             add(name, 0.6, true, Act::Copy { through, into });
         }
+    }
+    add("stock CLI: stats --no-stream of 50 containers".into(), 0.6, true, Act::Stats);
+    let (name, goal) = ("API: ps -a of 1,000 containers".into(), Goal::Millis(LIST_MS));
+    cases.push(Case { name, goal, weight: Weight::Light, act: Act::List });
+    for (through, label) in [(Through::Stock, "stock CLI"), (Through::Api, "API")] {
+        let (name, goal) = (format!("{label}: logs of 1 GB"), Goal::Ratio(0.5));
+        cases.push(Case { name, goal, weight: Weight::Huge, act: Act::Logs { through } });
     }
     cases
 }
@@ -117,13 +161,17 @@ pub(crate) fn all() -> Vec<Case> {
 /// Runs a case on both sides in turn; a warm-up run of each is not counted.
 pub(crate) fn measure(case: &Case, gantry: &Side, peer: &Side, runs: u32, gap: Duration) -> Result<Samples> {
     let mut samples = Samples::default();
-    let runs = if case.heavy { runs.div_ceil(4) } else { runs };
-    for run in 0..=runs {
+    let counted = match case.weight {
+        Weight::Light => 1..runs + 1,
+        Weight::Heavy => 1..runs.div_ceil(4) + 1,
+        Weight::Huge => 0..1,
+    };
+    for run in 0..counted.end {
         for (side, times) in [(gantry, &mut samples.gantry), (peer, &mut samples.peer)] {
             std::thread::sleep(gap);
             let time = once(&case.act, side)
                 .with_context(|| format!("{} on {}", case.name, side.socket.display()))?;
-            if run > 0 {
+            if counted.contains(&run) {
                 times.push(time);
             }
         }
@@ -157,28 +205,28 @@ fn once(act: &Act, side: &Side) -> Result<Duration> {
             std::fs::remove_file(&archive)?;
             saved
         }
-        Act::Commit => {
-            let script = "dd if=/dev/urandom of=/changed bs=1M count=1 2>/dev/null; echo; exec sleep 100000";
-            side.stock(&[
-                "run",
-                "-d",
-                "--net",
-                "none",
-                "--name",
-                "bench-commit",
-                Side::DEBIAN,
-                "sh",
-                "-c",
-                script,
-            ])?;
-            while side.stock(&["logs", "bench-commit"])?.is_empty() {
-                std::thread::sleep(Duration::from_millis(20));
+        Act::Commit { through } => commit(*through, side),
+        Act::List => {
+            let listed = timed(|| http::call(&side.socket, "GET", "/containers/json?all=1", None).map(drop));
+            if side.stock(&["ps", "-aq"])?.lines().count() < fixture::MANY {
+                bail!("the list is not whole");
             }
-            let committed = timed(|| side.stock(&["commit", "bench-commit", "bench-committed"]).map(drop));
-            side.stock(&["rm", "-f", "bench-commit"])?;
-            side.stock(&["rmi", "bench-committed"])?;
-            committed
+            listed
         }
+        Act::Logs { through } => timed(|| {
+            let read = match through {
+                Through::Api => {
+                    let path = format!("/containers/{LOGGED}/logs?stdout=1&stderr=1");
+                    http::send(&side.socket, "GET", &path, None, false)?.drain()?
+                }
+                _ => side.stock_bytes(&["logs", LOGGED])?,
+            };
+            if read < fixture::LOGGED_BYTES { Err(anyhow!("only {read} bytes were read")) } else { Ok(()) }
+        }),
+        Act::Stats => timed(|| {
+            let lines = side.stock(&["stats", "--no-stream"])?.lines().count();
+            if lines <= fixture::WATCHED { Err(anyhow!("{lines} lines")) } else { Ok(()) }
+        }),
         Act::Copy { through, into } => copy(*through, side, *into),
         Act::AgainstBuildKit => timed(|| {
             let context = side.ten_steps();
@@ -257,6 +305,26 @@ fn copy(through: Through, side: &Side, into: bool) -> Result<Duration> {
         _ => {}
     }
     timed(|| cli(through, side, &["cp", "bench-exec:/files", &copied]).map(drop))
+}
+
+/// Commits a megabyte that nobody has seen before. What else there is to do is not timed.
+fn commit(through: Through, side: &Side) -> Result<Duration> {
+    let script = "dd if=/dev/urandom of=/changed bs=1M count=1 2>/dev/null; echo; exec sleep 100000";
+    let run = ["run", "-d", "--net", "none", "--name", "bench-commit", Side::DEBIAN, "sh", "-c", script];
+    side.stock(&run)?;
+    while side.stock(&["logs", "bench-commit"])?.is_empty() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let committed = timed(|| match through {
+        Through::Api => {
+            let path = "/commit?container=bench-commit&repo=bench-committed";
+            http::call(&side.socket, "POST", path, None).map(drop)
+        }
+        _ => cli(through, side, &["commit", "bench-commit", "bench-committed"]).map(drop),
+    });
+    side.stock(&["rm", "-f", "bench-commit"])?;
+    side.stock(&["rmi", "bench-committed"])?;
+    committed
 }
 
 fn batch_name(number: usize) -> String {

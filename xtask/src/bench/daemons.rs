@@ -35,6 +35,19 @@ impl Side {
         Self::start(command, "gantry", binaries.join("gantry"), work, &[])
     }
 
+    /// Stops the daemon, starts it anew, and returns how long it takes until it answers.
+    pub(crate) fn gantry_anew(&mut self, binaries: &Path, work: &Path) -> Result<Duration> {
+        if let Some(mut process) = self.process.borrow_mut().take() {
+            output(Command::new("kill").arg(process.id().to_string()))?;
+            process.wait()?;
+        }
+        let started = Instant::now();
+        let anew = Self::gantry(binaries, work)?;
+        let took = started.elapsed();
+        self.process.replace(anew.process.take());
+        Ok(took)
+    }
+
     /// Starts Debian's dockerd with its defaults.
     pub(crate) fn docker(work: &Path) -> Result<Self> {
         Self::start(Command::new("dockerd"), "docker", "docker".into(), work, &[])
@@ -87,7 +100,7 @@ impl Side {
             if Instant::now() > deadline {
                 bail!("the {name} daemon does not answer; it said:\n{}", fs::read_to_string(&side.log)?);
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(5));
         }
         Ok(side)
     }
@@ -116,6 +129,19 @@ impl Side {
     fn cli(&self, program: &Path, arguments: &[&str]) -> Result<String> {
         let host = format!("unix://{}", self.socket.display());
         read(Command::new(program).env("DOCKER_BUILDKIT", "0").args(["-H", &host]).args(arguments))
+    }
+
+    /// Runs the stock CLI and counts the bytes that it prints.
+    pub(crate) fn stock_bytes(&self, arguments: &[&str]) -> Result<u64> {
+        let host = format!("unix://{}", self.socket.display());
+        let mut child =
+            Command::new("docker").args(["-H", &host]).args(arguments).stdout(Stdio::piped()).spawn()?;
+        let mut printed = child.stdout.take().context("it was piped")?;
+        let bytes = std::io::copy(&mut printed, &mut std::io::sink())?;
+        if !child.wait()?.success() {
+            bail!("docker {arguments:?} failed");
+        }
+        Ok(bytes)
     }
 
     /// Builds with BuildKit where there is a plug-in for it, which is to say on the peer; else as the stock CLI
@@ -197,8 +223,9 @@ impl Drop for Side {
             }
             output(Command::new("kill").arg(process.id().to_string())).ok();
             process.wait().ok();
-        } else {
+        } else if !self.is_gantry {
             self.stock(&["rm", "-f", "bench-exec", "bench-commit"]).ok();
+            super::fixture::remove_from(self).ok();
             if self.debian_archive().exists() {
                 self.stock(&["rmi", "-f", Self::DEBIAN]).ok();
             }

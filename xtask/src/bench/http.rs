@@ -67,6 +67,28 @@ fn read_head(mut stream: BufReader<UnixStream>) -> Result<Reply> {
 }
 
 impl Reply {
+    /// Reads a chunked body to its end and counts its bytes.
+    pub(crate) fn drain(mut self) -> Result<u64> {
+        if !self.chunked {
+            bail!("the body is not chunked");
+        }
+        let mut read = 0;
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line)?;
+            let size = u64::from_str_radix(line.trim(), 16).context("not a chunk's size")?;
+            // With its line feed.
+            let mut chunk = (&mut self.stream).take(size + 2);
+            if std::io::copy(&mut chunk, &mut std::io::sink())? < size + 2 {
+                bail!("the body is torn");
+            }
+            read += size;
+            if size == 0 {
+                return Ok(read);
+            }
+        }
+    }
+
     /// Reads the body: chunked, sized, or until the other side closes (a hijacked stream).
     pub(crate) fn body(mut self) -> Result<String> {
         let mut body = Vec::new();

@@ -5,20 +5,24 @@
 //! their data on one file system, with the settings that they ship with.
 //!
 //! [`stats`] is the arithmetic, [`http`] a client thin enough not to be measured, [`daemons`] the
-//! two sides, [`cases`] what is measured, [`floor`] what of it is the CLI's alone, [`memory`] what is weighed.
+//! two sides, [`cases`] what is measured, [`fixture`] what they need for it, [`floor`] what of it is the CLI's alone,
+//! [`startup`] how soon the daemon is up, [`memory`] what is weighed.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 
+use self::fixture::Fixture;
 use crate::{dist, host};
 
 mod cases;
 pub(crate) mod daemons;
+mod fixture;
 mod floor;
 mod http;
 mod memory;
+mod startup;
 mod stats;
 
 /// What to measure, and against whom.
@@ -39,9 +43,15 @@ pub(crate) struct Args {
     /// Leave out the second pass with 300 ms between the runs
     #[arg(long)]
     busy_only: bool,
-    /// Leave out the memory of 100 containers and of the daemon at rest
+    /// Leave out the memory of 100 containers and of the daemon at rest, as `--case` does
     #[arg(long)]
     no_memory: bool,
+}
+
+impl Args {
+    fn wants(&self, name: &str) -> bool {
+        self.case.as_ref().is_none_or(|part| name.contains(part.as_str()))
+    }
 }
 
 /// Measures, and prints the table as it goes.
@@ -83,12 +93,14 @@ fn measure(args: &Args, binaries: &std::path::Path, work: &std::path::Path) -> R
             continue;
         }
         println!("\n{}", stats::heading(name));
+        let mut there = Fixture::None;
         for case in cases::all() {
-            let wanted = args.case.as_ref().is_none_or(|filter| case.name.contains(filter.as_str()));
             let possible = peer.buildx.is_some() || !case.needs_buildkit();
-            if wanted && possible && (gap.is_zero() || case.worth_a_pause) {
-                if case.needs_debian() {
-                    daemons::prepare_debian(&gantry, &peer)?;
+            if args.wants(&case.name) && possible && (gap.is_zero() || case.is_worth_a_pause()) {
+                if case.fixture() != there {
+                    there.remove(&gantry, &peer)?;
+                    there = case.fixture();
+                    there.make(&gantry, &peer)?;
                 }
                 let samples = cases::measure(&case, &gantry, &peer, args.runs, gap)?;
                 println!("{}", stats::row(&case, &samples));
@@ -97,9 +109,13 @@ fn measure(args: &Args, binaries: &std::path::Path, work: &std::path::Path) -> R
                 }
             }
         }
+        there.remove(&gantry, &peer)?;
+    }
+    if args.wants(startup::NAME) {
+        startup::measure(binaries, work, args.runs)?;
     }
     gantry.print_steps_of_a_start()?;
-    if !args.no_memory {
+    if !args.no_memory && args.case.is_none() {
         memory::weigh(&gantry)?;
     }
     Ok(())

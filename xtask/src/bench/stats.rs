@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::cases::Case;
+use super::cases::{Case, Goal};
 use super::floor::Floor;
 
 /// The times of one case on both sides, in the order of the runs.
@@ -41,15 +41,19 @@ pub(crate) fn heading(pass: &str) -> String {
 /// One case's line.
 pub(crate) fn row(case: &Case, samples: &Samples) -> String {
     let (gantry, peer) = (median(&samples.gantry), median(&samples.peer));
-    let ratio = gantry.as_secs_f64() / peer.as_secs_f64();
-    let met = if ratio <= case.goal { "" } else { "  missed" };
+    let (gantry_ms, ratio) = (gantry.as_secs_f64() * 1e3, gantry.as_secs_f64() / peer.as_secs_f64());
+    let (met, goal) = match case.goal {
+        Goal::Ratio(goal) => (ratio <= goal, goal.to_string()),
+        Goal::Millis(goal) => (gantry_ms <= goal, format!("{goal} ms")),
+    };
     format!(
-        "{:<52} {:>11.1} {:>11.1} {:>7.3} {:>6}{met}",
+        "{:<52} {:>11.1} {:>11.1} {:>7.3} {:>6}{}",
         case.name,
-        gantry.as_secs_f64() * 1e3,
+        gantry_ms,
         peer.as_secs_f64() * 1e3,
         ratio,
-        case.goal
+        goal,
+        if met { "" } else { "  missed" }
     )
 }
 

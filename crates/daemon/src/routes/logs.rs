@@ -6,7 +6,8 @@ use std::sync::Arc;
 use gantry_api::ApiVersion;
 use gantry_api::Method::Get;
 use gantry_api::frame::{self, Stream};
-use gantry_engine::containers::{LogEntry, LogOptions, LogStream, Record};
+use gantry_engine::containers::logs::Details;
+use gantry_engine::containers::{LogEntry, LogOptions, LogStream};
 use gantry_model::Timestamp;
 use gantry_server::reply::Gone;
 use gantry_server::router::RouterError;
@@ -40,12 +41,10 @@ async fn logs(app: Arc<App>, request: Request) -> Answer {
         tail: tail(query.get("tail")),
         since: at("since")?,
         until: at("until")?,
+        details: if query.bool("details") { Details::Read } else { Details::Omitted },
     };
     let stamps = query.bool("timestamps");
-    let details = match query.bool("details") {
-        true => details(&app.engine.containers.inspect(request.name())?.record),
-        false => String::new(),
-    };
+    let details = options.details;
     let stream = app.engine.containers.logs(request.name(), options).await?;
     let framed = !stream.tty();
     let named = framed && request.version >= ApiVersion::v1(42);
@@ -63,30 +62,25 @@ fn tail(text: &str) -> Option<u64> {
 struct Form {
     framed: bool,
     stamps: bool,
-    /// Stands before each line.
-    details: String,
+    /// Whether attributes stand before each line.
+    details: Details,
 }
 
-/// What `--details` puts before each line: the labels and variables that the log options name, sorted, and a blank.
-fn details(record: &Record) -> String {
-    let named = |option: &str| {
-        let names = record.host.log.options.get(option).map_or("", String::as_str);
-        names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect::<Vec<_>>()
-    };
-    let mut all = BTreeMap::new();
-    for label in named("labels") {
-        if let Some(value) = record.config.labels.get(&label) {
-            all.insert(label, value.clone());
-        }
-    }
-    for name in named("env") {
-        let values = record.config.env.iter().filter_map(|entry| entry.split_once('='));
-        if let Some((_, value)) = values.clone().find(|(key, _)| *key == name) {
-            all.insert(name, value.to_owned());
-        }
-    }
-    let pairs: Vec<String> = all.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+/// What `--details` puts before a line: the attributes, sorted and escaped as in an address, and a blank.
+fn details(attributes: &BTreeMap<String, String>) -> String {
+    let pair = |(key, value): (&String, &String)| format!("{}={}", escaped(key), escaped(value));
+    let pairs: Vec<String> = attributes.iter().map(pair).collect();
     pairs.join(",") + " "
+}
+
+/// As Go's `url.QueryEscape`.
+fn escaped(text: &str) -> String {
+    let each = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+        b' ' => "+".to_owned(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(each).collect()
 }
 
 async fn send(mut stream: LogStream, sender: Sender, form: Form) {
@@ -135,7 +129,9 @@ async fn flush(sender: &Sender, piece: &mut Vec<u8>) -> Result<(), Gone> {
 
 fn encode(entry: &LogEntry, form: &Form, into: &mut Vec<u8>) {
     let mut stamp = if form.stamps { stamp(entry.time) } else { String::new() };
-    stamp.push_str(&form.details);
+    if form.details == Details::Read {
+        stamp.push_str(&details(&entry.attributes));
+    }
     if form.framed {
         let len = u32::try_from(stamp.len() + entry.bytes.len()).unwrap_or(u32::MAX);
         let stream = if entry.stderr { Stream::Stderr } else { Stream::Stdout };
@@ -155,16 +151,26 @@ mod tests {
 
     #[test]
     fn entries_are_framed_and_stamped() {
-        let entry = LogEntry { stderr: true, time: Timestamp::from_secs(0), bytes: b"hi\n".to_vec() };
+        let mut entry = LogEntry {
+            stderr: true,
+            time: Timestamp::from_secs(0),
+            bytes: b"hi\n".to_vec(),
+            attributes: BTreeMap::new(),
+        };
         let mut out = Vec::new();
-        let form = |framed, stamps, details: &str| Form { framed, stamps, details: details.to_owned() };
-        encode(&entry, &form(true, false, ""), &mut out);
+        let form = |framed, stamps, details| Form { framed, stamps, details };
+        encode(&entry, &form(true, false, Details::Omitted), &mut out);
         assert_eq!(out, b"\x02\0\0\0\0\0\0\x03hi\n");
         out.clear();
-        encode(&entry, &form(false, true, ""), &mut out);
+        encode(&entry, &form(false, true, Details::Omitted), &mut out);
         assert_eq!(out, b"1970-01-01T00:00:00.000000000Z hi\n");
         out.clear();
-        encode(&entry, &form(true, false, "a=b "), &mut out);
-        assert_eq!(out, b"\x02\0\0\0\0\0\0\x07a=b hi\n", "the frame's length has the details");
+        encode(&entry, &form(true, false, Details::Read), &mut out);
+        assert_eq!(out, b"\x02\0\0\0\0\0\0\x04 hi\n", "the frame's length has the details");
+        out.clear();
+        entry.attributes.insert("tag".into(), "a/b c".into());
+        entry.attributes.insert("A".into(), "1".into());
+        encode(&entry, &form(false, false, Details::Read), &mut out);
+        assert_eq!(out, b"A=1,tag=a%2Fb+c hi\n");
     }
 }

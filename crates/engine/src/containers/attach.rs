@@ -8,9 +8,11 @@
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use gantry_model::container::Status;
 use gantry_runtime::shim::protocol::{self, DEFAULT_DETACH_KEYS, Framing, Request, Streams};
+use tokio::io::Interest;
 
 use super::core::Core;
 use super::index::{Coming, Entry};
@@ -106,28 +108,36 @@ impl Attachment {
 }
 
 /// How long a client may take to read the reply's head before output follows all the same.
-const HEAD_PATIENCE: std::time::Duration = std::time::Duration::from_millis(20);
+const HEAD_PATIENCE: Duration = Duration::from_millis(20);
 
 /// Waits until the client has read the head of the reply that made its connection a stream. Some (docker-py among
 /// them) read the head through a buffer and the stream past it, and lose what arrived together with the head; the
-/// first output comes so early that it does.
+/// first output comes so early that it does. Over TCP the client's kernel has it at once, and nobody can tell more.
 pub(super) async fn head_read(connection: OwnedFd) -> OwnedFd {
-    const STEP: std::time::Duration = std::time::Duration::from_micros(40);
+    head_read_within(connection, HEAD_PATIENCE).await
+}
+
+async fn head_read_within(connection: OwnedFd, patience: Duration) -> OwnedFd {
     let held = |connection: &OwnedFd| gantry_sys::socket::holds_sent(connection).unwrap_or(false);
-    if !held(&connection) {
+    let is_unix = rustix::net::sockopt::socket_domain(&connection) == Ok(rustix::net::AddressFamily::UNIX);
+    if !is_unix || !held(&connection) {
         return connection;
     }
-    let waited = crate::blocking(move || {
-        let begun = std::time::Instant::now();
-        while held(&connection) && begun.elapsed() < HEAD_PATIENCE {
-            std::thread::sleep(STEP);
+    // Without a second descriptor the client gets its stream all the same.
+    let Ok(watched) = connection.try_clone() else { return connection };
+    let Ok(watched) = crate::readiness::watch(watched, Interest::WRITABLE) else { return connection };
+    let read = async {
+        while held(watched.get_ref()) {
+            // It is writable all the time: the edge is what tells that something was read.
+            match watched.writable().await {
+                Ok(mut edge) => edge.clear_ready(),
+                Err(_) => return,
+            }
         }
-        Ok::<_, std::convert::Infallible>(connection)
-    });
-    match waited.await {
-        Ok(connection) => connection,
-        Err(never) => match never {},
-    }
+    };
+    // One that does not read is no reason to wait on.
+    let _ = tokio::time::timeout(patience, read).await;
+    connection
 }
 
 /// Adds output as a client expects it: as it is for a terminal, else with Docker's header.
@@ -219,6 +229,21 @@ mod tests {
         ] {
             assert_eq!(detach_keys(text).ok().as_deref(), keys, "{text:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_client_gets_its_stream_once_it_has_read_the_head() {
+        use std::io::Read;
+        let (mut ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
+        ours.write_all(b"head").expect("a write");
+        ours.set_nonblocking(true).expect("a socket");
+        let hour = Duration::from_secs(3600);
+        let mut waiting = Box::pin(head_read_within(ours.into(), hour));
+        let early = tokio::time::timeout(Duration::from_millis(20), &mut waiting).await;
+        assert!(early.is_err(), "nobody has read the head");
+        theirs.read_exact(&mut [0; 4]).expect("a read");
+        let woken = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+        assert!(woken.is_ok(), "the reading woke nobody");
     }
 
     #[test]

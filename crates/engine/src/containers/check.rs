@@ -4,9 +4,9 @@ use gantry_model::container::RestartPolicy;
 use gantry_model::image::Healthcheck;
 
 use super::Error;
-use super::config::{Config, HostConfig, LogConfig};
+use super::config::{Config, HostConfig};
 use super::limits::{self, Available};
-use super::mountpoints;
+use super::{log_driver, mountpoints};
 
 /// Checks what does not depend on other containers nor on the image, in Docker's order: before the image is
 /// looked up. Fills in Docker's defaults; returns warnings.
@@ -27,11 +27,7 @@ pub(super) fn check(
     if host.namespaces.uts == "host" && !config.hostname.is_empty() {
         return invalid("conflicting options: hostname and the UTS mode");
     }
-    if !matches!(host.log.driver.as_str(), "" | "json-file" | "local" | "none") {
-        let driver = &host.log.driver;
-        return invalid(&format!("error looking up logging plugin {driver}: plugin \"{driver}\" not found"));
-    }
-    log_options(&host.log)?;
+    log_driver::check(&host.log)?;
     if !matches!(host.runtime.as_str(), "" | "runc" | "gantry" | "io.containerd.runc.v2") {
         return invalid(&format!("unknown or invalid runtime name: {}", host.runtime));
     }
@@ -147,24 +143,6 @@ fn check_extra_hosts(entries: &[String]) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// Options that a log driver does not have.
-fn log_options(log: &LogConfig) -> Result<(), Error> {
-    const EVERYWHERE: [&str; 2] = ["mode", "max-buffer-size"];
-    let (name, known) = match log.driver.as_str() {
-        "" | "json-file" => (
-            "json-file log driver",
-            &["max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag"][..],
-        ),
-        "local" => ("local log driver", &["max-file", "max-size", "compress"][..]),
-        _ => return Ok(()),
-    };
-    match log.options.keys().find(|key| !known.contains(&key.as_str()) && !EVERYWHERE.contains(&key.as_str()))
-    {
-        None => Ok(()),
-        Some(key) => Err(Error::Invalid(format!("unknown log opt '{key}' for {name}"))),
-    }
 }
 
 fn defaults(config: &Config, host: &mut HostConfig) {

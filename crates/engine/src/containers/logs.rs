@@ -1,7 +1,9 @@
 //! What a container wrote.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
+pub use gantry_logs::Details;
 use gantry_logs::entry::Stream;
 use gantry_logs::reader::{Next, Query, Reader};
 use gantry_model::Timestamp;
@@ -26,6 +28,8 @@ pub struct LogOptions {
     pub since: Option<Timestamp>,
     /// Not after.
     pub until: Option<Timestamp>,
+    /// Whether entries come with their attributes.
+    pub details: Details,
 }
 
 /// One entry: a line, or a piece of a very long one.
@@ -37,6 +41,8 @@ pub struct LogEntry {
     pub time: Timestamp,
     /// With its newline, where it had one.
     pub bytes: Vec<u8>,
+    /// Labels, variables and the tag that the log options name, where they were asked for.
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// Entries in order.
@@ -65,7 +71,8 @@ impl LogStream {
                 Next::End => return Ok(None),
                 Next::Entry(entry) => {
                     let stderr = entry.stream == Stream::Stderr;
-                    return Ok(Some(LogEntry { stderr, time: entry.time, bytes: entry.line }));
+                    let (time, bytes, attributes) = (entry.time, entry.line, entry.attributes);
+                    return Ok(Some(LogEntry { stderr, time, bytes, attributes }));
                 }
                 Next::Wait => {}
             }
@@ -117,6 +124,7 @@ impl Containers {
             until: options.until,
             follow: options.follow,
             stream,
+            details: options.details,
         };
         let failed = |error: std::io::Error| Error::Internal(format!("the log cannot be opened: {error}"));
         let reader = Reader::open(&view.record.directory.join("log"), query).map_err(failed)?;
@@ -132,32 +140,4 @@ fn follow(reader: &Reader, waiter: Waiter) -> std::io::Result<Follow> {
     let descriptor = reader.as_fd().try_clone_to_owned()?;
     let grown = crate::readiness::watch(descriptor, Interest::READABLE)?;
     Ok(Follow { grown, ended: Box::pin(waiter.exit()) })
-}
-
-/// Reads Docker's sizes: `10m`, `1g`, `512k`, `100`; `-1` is none.
-pub(super) fn parse_size(text: &str) -> Option<u64> {
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &lower[digits.len()..] {
-        "" | "b" => 0,
-        "k" | "kb" => 10,
-        "m" | "mb" => 20,
-        "g" | "gb" => 30,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(1 << unit)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_units() {
-        for (text, bytes) in
-            [("10m", Some(10 << 20)), ("1G", Some(1 << 30)), ("7", Some(7)), ("-1", None), ("x", None)]
-        {
-            assert_eq!(parse_size(text), bytes, "{text}");
-        }
-    }
 }

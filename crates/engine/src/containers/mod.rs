@@ -31,6 +31,7 @@ mod journal;
 mod kill;
 mod limits;
 mod link;
+mod log_driver;
 mod merge;
 mod mountpoints;
 mod pause;

@@ -64,7 +64,7 @@ impl Record {
     /// The log file that inspect shows; `None` where the driver has none.
     #[must_use]
     pub fn log_path(&self) -> Option<PathBuf> {
-        (self.host.log.driver != "none").then(|| self.directory.join("log/json.log"))
+        matches!(self.host.log.driver.as_str(), "" | "json-file").then(|| self.directory.join("log/json.log"))
     }
 }
 

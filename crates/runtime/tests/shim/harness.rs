@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use gantry_logs::{Entry, JsonFile, LogConfig};
+use gantry_logs::{Details, Entry, JsonFile, LogConfig};
 use gantry_model::container::RestartPolicy;
 use gantry_model::mount::RootMount;
 use gantry_runtime::shim::connection::Connection;
@@ -108,11 +108,7 @@ impl Shim {
             terminal_size: TerminalSize::default(),
             open_stdin: false,
             stdin_once: false,
-            log: LogConfig::JsonFile(JsonFile {
-                directory: self.home.path().join("log"),
-                max_size_bytes: None,
-                max_files: 1,
-            }),
+            log: LogConfig::JsonFile(JsonFile::new(self.home.path().join("log"))),
             restart: RestartPolicy::No,
             restart_count: 0,
             stop_signal: 15,
@@ -258,7 +254,7 @@ impl Shim {
     /// The log's lines, decoded and joined by stream.
     pub(crate) fn log(&self) -> String {
         let text = std::fs::read_to_string(self.home.path().join("log/json.log")).unwrap_or_default();
-        let entries = text.lines().filter_map(|line| Entry::decode(line.as_bytes()));
+        let entries = text.lines().filter_map(|line| Entry::decode(line.as_bytes(), Details::Omitted));
         entries.map(|entry| String::from_utf8_lossy(&entry.line).into_owned()).collect()
     }
 

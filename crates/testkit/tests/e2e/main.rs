@@ -9,6 +9,7 @@ mod crashes;
 mod full_disk;
 mod images;
 mod lifecycle;
+mod log_flood;
 mod network;
 mod reference;
 mod run;

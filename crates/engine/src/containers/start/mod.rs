@@ -22,7 +22,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gantry_logs::{JsonFile, LogConfig};
 use gantry_model::SnapshotId;
 use gantry_model::container::{Desired, Status};
 use gantry_model::failpoint::{Point, reached};
@@ -406,7 +405,7 @@ impl Start {
             },
             open_stdin: record.config.open_stdin,
             stdin_once: record.config.stdin_once,
-            log: log_config(record),
+            log: super::log_driver::config(record)?,
             restart: record.host.restart,
             restart_count: self.state.restart_count,
             stop_signal: check::signal(stop_signal)?,
@@ -532,18 +531,6 @@ fn devices(requests: &[DeviceRequest]) -> Result<(), Error> {
     let all: Vec<String> = capabilities.iter().map(|group| format!("[{}]", group.join(" "))).collect();
     let all = all.join(" ");
     Err(Error::Internal(format!("could not select device driver {driver:?} with capabilities: [{all}]")))
-}
-
-fn log_config(record: &Record) -> LogConfig {
-    if record.host.log.driver == "none" {
-        return LogConfig::None;
-    }
-    let option = |key: &str| record.host.log.options.get(key);
-    LogConfig::JsonFile(JsonFile {
-        directory: record.directory.join("log"),
-        max_size_bytes: option("max-size").and_then(|text| super::logs::parse_size(text)),
-        max_files: option("max-file").and_then(|text| text.parse().ok()).unwrap_or(1).max(1),
-    })
 }
 
 #[cfg(test)]
