@@ -72,7 +72,7 @@ fn log_directory(bench: &Bench, name: &str) -> PathBuf {
 fn flood(bench: &Bench, name: &str, flags: &[&str], limit_bytes: u64) {
     let name = &bench.name(name);
     let seconds = seconds();
-    let script = format!("timeout {seconds} yes {}; echo {LAST}", "0123456789".repeat(10));
+    let script = format!("timeout {seconds} yes {}; echo; echo {LAST}", "0123456789".repeat(10));
     let mut run = vec!["run", "-d", "--net", "none", "--name", name.as_str()];
     run.extend(flags);
     run.extend([BUSYBOX, "sh", "-c", &script]);
