@@ -1,5 +1,6 @@
 //! From a daemon's answers to what the user reads.
 
+mod go_types;
 pub(crate) mod progress;
 pub(crate) mod rows;
 pub(crate) mod table;

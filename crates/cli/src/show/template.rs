@@ -9,77 +9,24 @@ use std::sync::Arc;
 use gotmpl::{MissingKey, TemplateError, Value as Go};
 use serde_json::Value;
 
+use super::go_types::{self, EVENT_NAMES, GO_NAMES, NIL_LISTS, NIL_MAPS};
 use crate::failure::{Failure, Outcome};
-
-/// Fields that are null where Docker's own types have an empty list, which prints as `[]`.
-const NIL_LISTS: [&str; 18] = [
-    "Args",
-    "Binds",
-    "CapAdd",
-    "CapDrop",
-    "Cmd",
-    "DeviceRequests",
-    "Devices",
-    "Dns",
-    "DnsOptions",
-    "DnsSearch",
-    "Entrypoint",
-    "Env",
-    "ExtraHosts",
-    "GroupAdd",
-    "Links",
-    "Mounts",
-    "OnBuild",
-    "SecurityOpt",
-];
-/// The same for maps, which print as `map[]`.
-const NIL_MAPS: [&str; 8] =
-    ["ExposedPorts", "Labels", "Networks", "Options", "PortBindings", "Ports", "Volumes", "Sysctls"];
-
-/// Fields whose name in Docker's own types, which templates go by, is not the one in JSON.
-const GO_NAMES: [(&str, &str); 6] = [
-    ("Id", "ID"),
-    ("ApiVersion", "APIVersion"),
-    ("Ipam", "IPAM"),
-    ("Os", "OS"),
-    ("CpuCfsPeriod", "CPUCfsPeriod"),
-    ("CpuCfsQuota", "CPUCfsQuota"),
-];
-
-/// A field by which a thing is known, one that may be absent from it, and what that is then.
-type Optional = (&'static str, &'static str, fn() -> Go);
-
-/// What is left out of JSON where it is nothing, though Docker's own types have it.
-const OPTIONAL: [Optional; 6] = [
-    ("OOMKilled", "Health", || Go::Nil),
-    ("RootFS", "Variant", no_text),
-    ("RootFS", "OsVersion", no_text),
-    ("RootFS", "Author", no_text),
-    ("RootFS", "Comment", no_text),
-    ("RootFS", "DockerVersion", no_text),
-];
-
-fn no_text() -> Go {
-    Go::String(Arc::from(""))
-}
-
-/// The same for an event.
-const EVENT_NAMES: [(&str, &str); 6] = [
-    ("id", "ID"),
-    ("status", "Status"),
-    ("from", "From"),
-    ("scope", "Scope"),
-    ("time", "Time"),
-    ("timeNano", "TimeNano"),
-];
 
 type Originals = HashMap<usize, Value>;
 
 /// Converts a JSON value, remembering its maps and lists.
 fn convert(value: &Value, key: &str, originals: &mut Originals) -> Go {
     match value {
-        Value::Null if NIL_LISTS.contains(&key) => Go::List(Arc::from(Vec::new())),
-        Value::Null if NIL_MAPS.contains(&key) => Go::Map(Arc::new(BTreeMap::new())),
+        Value::Null if NIL_LISTS.contains(&key) => {
+            let list: Arc<[Go]> = Arc::from(Vec::new());
+            originals.insert(Arc::as_ptr(&list).cast::<()>() as usize, Value::Null);
+            Go::List(list)
+        }
+        Value::Null if NIL_MAPS.contains(&key) => {
+            let map = Arc::new(BTreeMap::new());
+            originals.insert(Arc::as_ptr(&map) as usize, Value::Null);
+            Go::Map(map)
+        }
         Value::Null => Go::Nil,
         Value::Bool(flag) => Go::Bool(*flag),
         Value::Number(number) => match (number.as_i64(), number.as_u64()) {
@@ -98,10 +45,9 @@ fn convert(value: &Value, key: &str, originals: &mut Originals) -> Go {
                 .iter()
                 .map(|(key, item)| (Arc::from(key.as_str()), convert(item, key, originals)))
                 .collect();
-            // Optional parts that a template may ask for all the same.
-            for (of, absent, nothing) in OPTIONAL {
-                if fields.contains_key(of) {
-                    fields.entry(Arc::from(absent)).or_insert_with(nothing);
+            for (absent, zero) in go_types::absent(key, map) {
+                if !fields.contains_key(absent) {
+                    fields.insert(Arc::from(absent), convert(&zero, absent, originals));
                 }
             }
             let event: &[(&str, &str)] = if map.contains_key("timeNano") { &EVENT_NAMES } else { &[] };
@@ -127,9 +73,7 @@ fn restore(value: &Go, originals: &Originals) -> Value {
         Go::String(text) => Value::String(text.to_string()),
         Go::List(list) => originals
             .get(&(Arc::as_ptr(list).cast::<()>() as usize))
-            .filter(|original| {
-                original.as_array().is_some_and(|items| items.len() == list.len() && !items.is_empty())
-            })
+            .filter(|original| original.as_array().map_or(0, Vec::len) == list.len())
             .cloned()
             .unwrap_or_else(|| list.iter().map(|item| restore(item, originals)).collect()),
         Go::Map(map) => originals.get(&(Arc::as_ptr(map) as usize)).cloned().unwrap_or_else(|| {
@@ -280,6 +224,11 @@ impl Format {
         let go = convert(value, "", &mut originals);
         let template =
             self.template(&Arc::new(originals), labels).map_err(|error| self.parsing_error(&error))?;
+        if self.over == Over::Document
+            && let Some(key) = go_types::behind_nothing(&self.source, value)
+        {
+            return Err(self.execution_error(&TemplateError::MissingKey { key: key.into() }));
+        }
         // What is nothing in these values is a pointer to nothing in Docker's.
         match template.execute_to_string(&go) {
             Ok(text) => Ok(text.replace("<no value>", "<nil>")),
@@ -305,7 +254,11 @@ impl Format {
             TemplateError::MissingKey { key } => {
                 let column = self.source.find(&format!(".{key}")).unwrap_or(0);
                 let start = self.source[..column].rfind([' ', '{', '(', '|']).map_or(0, |at| at + 1);
-                let path = &self.source[start..column];
+                // The whole chain of fields that it stands in.
+                let behind = &self.source[column..];
+                let chain = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == '.';
+                let end = column + behind.find(|letter| !chain(letter)).unwrap_or(behind.len());
+                let path = &self.source[start..end];
                 let why = match self.over {
                     Over::Document => format!("map has no entry for key {key:?}"),
                     Over::Row(kind) | Over::Answer(_, kind) => {
@@ -313,7 +266,7 @@ impl Format {
                     }
                     Over::Event => format!("can't evaluate field {key} in type *events.Message"),
                 };
-                format!("template: {name}:1:{column}: executing {name:?} at <{path}.{key}>: {why}")
+                format!("template: {name}:1:{column}: executing {name:?} at <{path}>: {why}")
             }
             other => format!("template: {name}:1: executing {name:?}: {other}"),
         };

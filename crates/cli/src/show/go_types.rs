@@ -1,0 +1,161 @@
+//! What templates see of Docker's own types, where JSON says less: the stock client reads the daemon's answers into
+//! Go structs first, in which fields have other names, and ones that are absent are there as nothing.
+
+use serde_json::{Map, Value, json};
+
+/// Fields that are null where Docker's own types have an empty list, which prints as `[]`.
+pub(super) const NIL_LISTS: [&str; 26] = [
+    "Aliases",
+    "Args",
+    "Binds",
+    "CapAdd",
+    "CapDrop",
+    "Cmd",
+    "DNSNames",
+    "DeviceRequests",
+    "Devices",
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
+    "Entrypoint",
+    "ExecIDs",
+    "Env",
+    "ExtraHosts",
+    "GroupAdd",
+    "Links",
+    "Manifests",
+    "Mounts",
+    "OnBuild",
+    "Peers",
+    "SecondaryIPAddresses",
+    "SecurityOpt",
+    "Shell",
+    "VolumesFrom",
+];
+/// The same for maps, which print as `map[]`.
+pub(super) const NIL_MAPS: [&str; 14] = [
+    "Annotations",
+    "DriverOpts",
+    "ExposedPorts",
+    "Labels",
+    "Networks",
+    "Options",
+    "PortBindings",
+    "Ports",
+    "Services",
+    "Status",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+    "Volumes",
+];
+
+/// Fields whose name in Docker's own types, which templates go by, is not the one in JSON.
+pub(super) const GO_NAMES: [(&str, &str); 17] = [
+    ("Id", "ID"),
+    ("ApiVersion", "APIVersion"),
+    ("Ipam", "IPAM"),
+    ("Os", "OS"),
+    ("CpuCfsPeriod", "CPUCfsPeriod"),
+    ("CpuCfsQuota", "CPUCfsQuota"),
+    ("CpuCount", "CPUCount"),
+    ("CpuPercent", "CPUPercent"),
+    ("CpuPeriod", "CPUPeriod"),
+    ("CpuQuota", "CPUQuota"),
+    ("CpuRealtimePeriod", "CPURealtimePeriod"),
+    ("CpuRealtimeRuntime", "CPURealtimeRuntime"),
+    ("CpuShares", "CPUShares"),
+    ("NanoCpus", "NanoCPUs"),
+    ("Dns", "DNS"),
+    ("DnsOptions", "DNSOptions"),
+    ("DnsSearch", "DNSSearch"),
+];
+
+/// The same for an event.
+pub(super) const EVENT_NAMES: [(&str, &str); 6] = [
+    ("id", "ID"),
+    ("status", "Status"),
+    ("from", "From"),
+    ("scope", "Scope"),
+    ("time", "Time"),
+    ("timeNano", "TimeNano"),
+];
+
+/// The fields that a thing's JSON may leave out, with what they are then, by the field that it stands in or one by which
+/// it is known.
+pub(super) fn absent(key: &str, thing: &Map<String, Value>) -> Vec<(&'static str, Value)> {
+    let has = |field: &str| thing.contains_key(field);
+    match key {
+        "Config" if has("Env") => vec![
+            ("ArgsEscaped", json!(false)),
+            ("ExposedPorts", Value::Null),
+            ("Healthcheck", Value::Null),
+            ("MacAddress", json!("")),
+            ("NetworkDisabled", json!(false)),
+            ("Shell", Value::Null),
+            ("StopSignal", json!("")),
+            ("StopTimeout", Value::Null),
+        ],
+        "HostConfig" => vec![
+            ("Annotations", Value::Null),
+            ("Init", Value::Null),
+            ("KernelMemory", json!(0)),
+            ("Mounts", Value::Null),
+            ("StorageOpt", Value::Null),
+            ("Sysctls", Value::Null),
+            ("Tmpfs", Value::Null),
+        ],
+        "State" if has("OOMKilled") => vec![("Health", Value::Null)],
+        "" if has("HostConfig") && has("State") => {
+            ["SizeRw", "SizeRootFs", "ImageManifestDescriptor"].map(|field| (field, Value::Null)).into()
+        }
+        "" if has("RootFS") => {
+            let texts = ["Author", "Comment", "Container", "DockerVersion", "OsVersion", "Variant"];
+            let mut all: Vec<_> = texts.map(|field| (field, json!(""))).into();
+            all.push(("VirtualSize", json!(0)));
+            all.extend(["ContainerConfig", "Descriptor", "Manifests"].map(|field| (field, Value::Null)));
+            all
+        }
+        "" if has("IPAM") && has("Containers") => {
+            ["Peers", "Services"].map(|field| (field, Value::Null)).into()
+        }
+        "" if has("Mountpoint") && has("CreatedAt") && has("Options") => {
+            ["Status", "UsageData", "ClusterVolume"].map(|field| (field, Value::Null)).into()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A field of something that is nothing, which a template asks for by its path: Docker's client then
+/// says of the field before it that it is not there.
+pub(super) fn behind_nothing(source: &str, document: &Value) -> Option<&'static str> {
+    let nothing = |field: &str| document.pointer(field).is_none_or(Value::is_null);
+    [
+        (".State.Health.", "/State/Health", "Health"),
+        (".Config.Healthcheck.", "/Config/Healthcheck", "Healthcheck"),
+        (".UsageData.", "/UsageData", "UsageData"),
+        (".Descriptor.", "/Descriptor", "Descriptor"),
+    ]
+    .into_iter()
+    .find(|(path, field, _)| source.contains(path) && nothing(field))
+    .map(|(_, _, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_absent_is_nothing_and_what_is_behind_it_is_not_there() {
+        let container = json!({"State": {"OOMKilled": false}, "HostConfig": {}});
+        let of = |key: &str, thing: &Value| absent(key, thing.as_object().expect("an object")).len();
+        assert_eq!(
+            (of("", &container), of("State", &container["State"]), of("Other", &container)),
+            (3, 1, 0)
+        );
+        assert_eq!(behind_nothing("{{.State.Health.Status}}", &container), Some("Health"));
+        assert_eq!(behind_nothing("{{.State.Health}}", &container), None);
+        let healthy = json!({"State": {"Health": {"Status": "healthy"}}});
+        assert_eq!(behind_nothing("{{.State.Health.Status}}", &healthy), None);
+    }
+}
