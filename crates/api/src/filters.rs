@@ -11,7 +11,7 @@ pub enum InvalidFilter {
     #[error("invalid filter")]
     Form,
     /// A key that this endpoint does not know.
-    #[error("invalid filter '{0}'")]
+    #[error("invalid filter{}", quoted(.0))]
     Unknown(String),
     /// A value that its key does not take.
     #[error("invalid filter '{key}={value}'")]
@@ -21,6 +21,11 @@ pub enum InvalidFilter {
         /// What it said.
         value: String,
     },
+}
+
+/// A key behind a blank; nothing where it is empty, as Docker has it.
+fn quoted(key: &str) -> String {
+    if key.is_empty() { String::new() } else { format!(" '{key}'") }
 }
 
 /// Reads a `filters` parameter; an empty one filters nothing.

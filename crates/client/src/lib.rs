@@ -98,9 +98,10 @@ impl Client {
     }
 }
 
-/// Escapes a name for one segment of a path.
+/// Escapes a name for one segment of a path. A slash that it begins with, as names in inspect do, goes.
 #[must_use]
 pub fn segment(name: &str) -> String {
+    let name = name.strip_prefix('/').unwrap_or(name);
     let mut escaped = String::with_capacity(name.len());
     api::query::encode_into(name, &mut escaped);
     escaped

@@ -170,7 +170,9 @@ fn matches(event: &Event, filters: &Filters) -> bool {
     let actor = |key: &str| {
         any(key, &|wanted| {
             let name = event.attributes.get("name").map(String::as_str);
-            event.kind == key && (event.actor.starts_with(wanted) || name == Some(wanted))
+            // Docker takes a beginning of a name as well as one of an id.
+            let named = name.is_some_and(|name| name.starts_with(wanted));
+            event.kind == key && (event.actor.starts_with(wanted) || named)
         })
     };
     // `exec_create` stands for `exec_create: sh -c true`.
@@ -231,7 +233,7 @@ mod tests {
             until: Some(Timestamp::from_nanos(now().nanos() + 50_000_000)),
             filters: filters(pairs),
         };
-        let wanted = query(&[("type", "container"), ("event", "exec_create"), ("container", "web")]);
+        let wanted = query(&[("type", "container"), ("event", "exec_create"), ("container", "we")]);
         let mut past = events.subscribe(wanted).expect("known filters");
         let mut image = events.subscribe(query(&[("image", "web")])).expect("known filters");
         let of_web = attributes(&[("name", "web"), ("image", "web:1"), ("tier", "front")]);

@@ -88,6 +88,9 @@ pub struct MountPoint {
     /// A read-only bind below which writable mounts stay writable.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only_non_recursive: bool,
+    /// What of a volume is mounted: a path below its directory; empty is all of it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subpath: String,
     /// What a volume's options have mounted instead of its directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<VolumeDevice>,

@@ -180,7 +180,7 @@ pub enum BindError {
     /// It is published to another container of this daemon. Docker's words.
     #[error("Bind for {address}:{port} failed: port is already allocated")]
     Allocated {
-        /// The host's address.
+        /// The host's address that the other has.
         address: IpAddr,
         /// The port.
         port: u16,
@@ -210,10 +210,12 @@ impl BindError {
     pub fn explain(self, host: &Host, to: SocketAddrV4) -> Self {
         let target = format!(":{to}");
         match self {
-            Self::InUse { address, port, .. } if ports::is_published(host, address, port) => {
-                Self::Allocated { address, port }
+            Self::InUse { address, port, protocol, .. } => {
+                match ports::published_at(host, address, port, protocol) {
+                    Some(address) => Self::Allocated { address, port },
+                    None => Self::InUse { address, port, protocol, target },
+                }
             }
-            Self::InUse { address, port, protocol, .. } => Self::InUse { address, port, protocol, target },
             Self::Refused { address, port, protocol, source, .. } => {
                 Self::Refused { address, port, protocol, target, source }
             }

@@ -2,7 +2,7 @@
 //! and the ten-thousandth.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddrV4};
 
 use gantry_model::ErrorKind;
 use gantry_model::container::Protocol;
@@ -134,18 +134,16 @@ pub fn list(host: &Host) -> Result<Vec<Publication>, PublishError> {
     Ok(all.into_iter().map(|(publication, ..)| publication).collect())
 }
 
-/// Whether this port of this address, or of every address, is published by any protocol. Where the kernel does
-/// not say, it is not.
+/// The address on which this port is published so that it cannot be had on another as well: the same one, every
+/// address, or, where every address is asked for, any. Where the kernel does not say, there is none.
 #[must_use]
-pub(crate) fn is_published(host: &Host, address: IpAddr, port: u16) -> bool {
-    let mut table = host.table();
-    let target = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-    [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().any(|protocol| {
-        [address, Ipv4Addr::UNSPECIFIED.into()].into_iter().any(|address| {
-            let element = Publication { address, port, protocol, target }.map();
-            element.is_some_and(|(map, key)| matches!(table.get(map, &key), Ok(Some(_))))
-        })
-    })
+pub(crate) fn published_at(host: &Host, address: IpAddr, port: u16, protocol: &str) -> Option<IpAddr> {
+    let published = list(host).unwrap_or_default();
+    let in_the_way = |there: &&Publication| {
+        let overlap = there.address == address || there.address.is_unspecified() || address.is_unspecified();
+        there.port == port && there.protocol.as_str() == protocol && overlap
+    };
+    published.iter().find(in_the_way).map(|there| there.address)
 }
 
 /// What [`reconcile`] changed.

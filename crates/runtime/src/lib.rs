@@ -24,6 +24,9 @@
 //! | `gantry.user` | `user[:group]` by name or number, resolved by the container's own files; replaces `process.user`'s uid, gid |
 //! | `gantry.groups` | comma-separated further groups by name or number |
 //! | `gantry.seccomp` | `default`: Docker's default profile for the process's capabilities; replaces `linux.seccomp` |
+//!
+//! A bind mount may have the option `gantry.below=PATH`: what is mounted is PATH below its source, resolved beneath
+//! it each time, so that no link there leads out ([`BIND_BELOW`]).
 
 pub mod cgroup;
 pub mod defaults;
@@ -38,4 +41,5 @@ pub mod shim;
 pub mod user;
 
 pub use error::{LaunchError, Reason};
+pub use init::mount_plan::BIND_BELOW;
 pub use process::Process;

@@ -194,8 +194,12 @@ fn entries(file: &[u8]) -> impl Iterator<Item = Entry<'_>> {
     })
 }
 
+/// What a user wrote; a negative number is one all the same, just out of range.
 fn parse_id(text: &str) -> Option<u32> {
-    parse_id_bytes(text.as_bytes())
+    match text.strip_prefix('-') {
+        Some(digits) => parse_id_bytes(digits.as_bytes()).map(|id| if id == 0 { 0 } else { u32::MAX }),
+        None => parse_id_bytes(text.as_bytes()),
+    }
 }
 
 fn parse_id_bytes(text: &[u8]) -> Option<u32> {
@@ -224,7 +228,7 @@ mod tests {
     #[test]
     fn users_are_found_as_docker_finds_them() {
         type Expected<'a> = Result<(u32, u32, &'a str, &'a [u32]), UserError<'a>>;
-        let cases: [(&str, Expected<'_>); 16] = [
+        let cases: [(&str, Expected<'_>); 17] = [
             ("", Ok((0, 0, "/root", &[]))),
             ("root", Ok((0, 0, "/root", &[]))),
             ("www", Ok((33, 34, "/var/www", &[4, 29]))),
@@ -240,7 +244,8 @@ mod tests {
             ("broken", Err(UserError::NoUser("broken"))),
             ("www:nosuch", Err(UserError::NoGroup("nosuch"))),
             ("4294967296", Err(UserError::OutOfRange)),
-            ("-1", Err(UserError::NoUser("-1"))),
+            ("-1", Err(UserError::OutOfRange)),
+            ("www:-1", Err(UserError::OutOfRange)),
         ];
         for (spec, expected) in cases {
             let mut groups = Vec::with_capacity(GROUP_LIMIT);

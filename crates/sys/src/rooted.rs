@@ -81,7 +81,19 @@ pub fn open_no_links(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result
     open_with(root, path, flags, ResolveFlags::NO_SYMLINKS)
 }
 
+/// Opens a path beneath `root`, following links that stay there.
+///
+/// # Errors
+/// `XDEV` where the path, or a link on it, leads out of `root`, or is absolute; else as [`open`].
+pub fn open_beneath(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+    resolve(root, path, flags, ResolveFlags::BENEATH)
+}
+
 fn open_with(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, more: ResolveFlags) -> Result<OwnedFd, Errno> {
+    resolve(root, path, flags, ResolveFlags::IN_ROOT | more)
+}
+
+fn resolve(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, how: ResolveFlags) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { c"." } else { path };
     // The kernel answers EAGAIN when a rename or mount elsewhere raced with `..`.
     for _ in 0..64 {
@@ -90,7 +102,7 @@ fn open_with(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, more: ResolveFlag
             path,
             flags | OFlags::CLOEXEC,
             Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more,
+            ResolveFlags::NO_MAGICLINKS | how,
         );
         match result {
             Err(Errno::AGAIN | Errno::INTR) => {}

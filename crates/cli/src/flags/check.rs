@@ -330,7 +330,7 @@ pub(crate) fn ulimit(text: &str) -> Result<(&str, i64, i64), String> {
 
 /// Kernel settings that belong to a namespace of the container, so that setting them is safe.
 fn sysctl(text: &str) -> Result<(), String> {
-    const SINGLE: [&str; 9] = [
+    const SINGLE: [&str; 8] = [
         "kernel.msgmax",
         "kernel.msgmnb",
         "kernel.msgmni",
@@ -339,7 +339,6 @@ fn sysctl(text: &str) -> Result<(), String> {
         "kernel.shmmax",
         "kernel.shmmni",
         "kernel.shm_rmid_forced",
-        "kernel.domainname",
     ];
     let name = text.split_once('=').map(|(name, _)| name);
     match name {

@@ -126,6 +126,10 @@ pub(crate) fn parse_time(text: &str) -> Option<i64> {
 /// # Errors
 /// Docker's text for anything else.
 pub(crate) fn timestamp(text: &str) -> Result<String, String> {
+    // Not a duration without a unit, but the beginning of time.
+    if text == "0" {
+        return Ok(text.to_owned());
+    }
     if let Some(back) = crate::flags::check::duration(text).filter(|_| !text.is_empty()) {
         let nanos =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();

@@ -152,7 +152,7 @@ fn health(flags: &Parsed) -> Outcome<Option<Value>> {
         return Ok(None);
     }
     let mut check = Map::new();
-    if let Some(command) = flags.given_text("health-cmd") {
+    if let Some(command) = flags.given_text("health-cmd").filter(|command| !command.is_empty()) {
         check.insert("Test".into(), json!(["CMD-SHELL", command]));
     }
     for (flag, field) in [
@@ -243,11 +243,13 @@ fn host_config(flags: &Parsed) -> Outcome<Map<String, Value>> {
 /// The limits, as `create` sends them; `update` has its own list.
 fn resources(flags: &Parsed) -> Outcome<Map<String, Value>> {
     let refuse = |text: String| Failure::plain(text);
-    let mut ulimits = Vec::new();
+    // The last of a name counts.
+    let mut ulimits = std::collections::BTreeMap::new();
     for text in flags.list("ulimit") {
         let (name, soft, hard) = check::ulimit(text).map_err(refuse)?;
-        ulimits.push(json!({"Name": name, "Soft": soft, "Hard": hard}));
+        ulimits.insert(name, json!({"Name": name, "Soft": soft, "Hard": hard}));
     }
+    let ulimits: Vec<Value> = ulimits.into_values().collect();
     let mut devices = Vec::new();
     for text in flags.list("device") {
         devices.push(device(text)?);

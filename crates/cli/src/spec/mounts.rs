@@ -208,6 +208,20 @@ fn finish(mut mount: Map<String, Value>, options: [Map<String, Value>; 4]) -> Re
     if mount.get("Target").and_then(Value::as_str).unwrap_or("").is_empty() {
         return Err("target is required".into());
     }
+    let [bind, ..] = &options;
+    let read_only = mount.get("ReadOnly") == Some(&json!(true));
+    let private = bind.get("Propagation") == Some(&json!("rprivate"));
+    for (option, key, needs, has) in [
+        ("writable", "ReadOnlyNonRecursive", "readonly", read_only),
+        ("readonly", "ReadOnlyForceRecursive", "readonly", read_only),
+        ("readonly", "ReadOnlyForceRecursive", "bind-propagation=rprivate", private),
+    ] {
+        if bind.contains_key(key) && !has {
+            return Err(format!(
+                "option 'bind-recursive={option}' requires '{needs}' to be specified in conjunction"
+            ));
+        }
+    }
     let owners = [
         ("bind", "BindOptions"),
         ("volume", "VolumeOptions"),
@@ -278,6 +292,14 @@ mod tests {
             ("x", "invalid field 'x' must be a key=value pair"),
             ("a=b", "unexpected key 'a' in 'a=b'"),
             ("type=bind", "target is required"),
+            (
+                "type=bind,src=/a,dst=/a,bind-recursive=writable",
+                "option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction",
+            ),
+            (
+                "type=bind,src=/a,dst=/a,bind-recursive=readonly,ro",
+                "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction",
+            ),
             ("type=bind,dst=/a,tmpfs-size=1", "cannot mix 'tmpfs-*' options with mount type 'bind'"),
         ] {
             assert_eq!(parse_mount(text), Err(why.to_owned()), "{text}");

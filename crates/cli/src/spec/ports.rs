@@ -17,9 +17,12 @@ impl Ports {
     /// # Errors
     /// Docker's text, whole.
     pub(crate) fn publish(&mut self, spec: &str) -> Result<(), String> {
+        if spec.contains('=') {
+            return self.publish(&short(spec)?);
+        }
         let (address, host, container) = split(spec)?;
         let (container, protocol) = container.split_once('/').unwrap_or((container, "tcp"));
-        let protocol = protocol.to_ascii_lowercase();
+        let protocol = if protocol.is_empty() { "tcp".to_owned() } else { protocol.to_ascii_lowercase() };
         if container.is_empty() {
             return Err(format!("no port specified: {spec}<empty>"));
         }
@@ -72,6 +75,23 @@ impl Ports {
         }
         Ok(())
     }
+}
+
+/// The short form of a long one: `target=80,published=8080,protocol=udp,mode=host`. As in Docker, what else it says
+/// is not looked at.
+fn short(spec: &str) -> Result<String, String> {
+    let mut fields = std::collections::BTreeMap::from([("protocol", "tcp")]);
+    for field in spec.split(',') {
+        match field.split_once('=') {
+            Some((key, value)) if !key.is_empty() => drop(fields.insert(key, value)),
+            _ => {
+                let text = format!("invalid publish opts format (should be name=value but got '{field}')");
+                return Err(text);
+            }
+        }
+    }
+    let of = |key: &str| fields.get(key).copied().unwrap_or("");
+    Ok(format!("{}:{}/{}", of("published"), of("target"), of("protocol")))
 }
 
 /// Address, host part and container part of a spec; what is missing is empty.
@@ -143,6 +163,11 @@ mod tests {
             ("127.0.0.1:8080:80", json!({"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]})),
             ("127.0.0.1::80", json!({"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]})),
             ("[::1]:8080:80", json!({"80/tcp": [{"HostIp": "::1", "HostPort": "8080"}]})),
+            ("80/", json!({"80/tcp": [{"HostIp": "", "HostPort": ""}]})),
+            (
+                "published=8080,target=80,protocol=udp,mode=host",
+                json!({"80/udp": [{"HostIp": "", "HostPort": "8080"}]}),
+            ),
             ("8000-9000:80", json!({"80/tcp": [{"HostIp": "", "HostPort": "8000-9000"}]})),
             (
                 "81-82:91-92",
@@ -160,6 +185,9 @@ mod tests {
             ("[::1]:80", "invalid IP address [:: address [::: missing ']' in address"),
             ("80:", "no port specified: 80:<empty>"),
             ("70000", "invalid containerPort: 70000"),
+            ("published=80", "no port specified: 80:/tcp<empty>"),
+            ("target=80,protocol=x", "invalid proto: x"),
+            ("target=80,x", "invalid publish opts format (should be name=value but got 'x')"),
         ] {
             assert_eq!(published(spec), Err(why.to_owned()), "{spec}");
         }

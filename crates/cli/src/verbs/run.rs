@@ -157,25 +157,23 @@ fn create(context: &Context, flags: &Parsed, mut body: Value) -> Outcome<String>
     if !is_id(image) {
         Reference::parse_normalized(image).map_err(|why| Failure::plain(why.to_string()))?;
     }
-    if let Some(platform) = flags.given_text("platform") {
-        check_platform(platform)?;
-    }
+    let platform = flags.given_text("platform").filter(|text| !text.is_empty()).map(platform).transpose()?;
     if flags.is("use-api-socket") {
         mount_api_socket(context, &mut body)?;
     }
     let pull = flags.text("pull");
     if !matches!(pull, "always" | "missing" | "never" | "") {
-        return Err(Failure::plain(format!(
-            "invalid pull option: '{pull}': must be one of \"always\", \"missing\" or \"never\""
-        )));
+        let text =
+            format!("invalid pull option: '{pull}': must be one of \"always\", \"missing\" or \"never\"");
+        return Err(Failure::new(125, text));
     }
     if pull == "always" {
         fetch(api, image, flags)?;
     }
     let request = || {
         let mut request = Request::post("/containers/create").json(&body);
-        for (flag, key) in [("name", "name"), ("platform", "platform")] {
-            if let Some(value) = flags.given_text(flag) {
+        for (key, value) in [("name", flags.given_text("name")), ("platform", platform.as_deref())] {
+            if let Some(value) = value {
                 request = request.query(key, value);
             }
         }
@@ -210,8 +208,8 @@ fn is_id(image: &str) -> bool {
     digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// Refuses a platform that is none: `os`, `arch`, `os/arch` or `os/arch/variant`.
-fn check_platform(text: &str) -> Outcome {
+/// A platform whole, as the daemon wants it, of `os`, `arch`, `os/arch` or `os/arch/variant`.
+fn platform(text: &str) -> Outcome<String> {
     const ALONE: [&str; 21] = [
         "linux",
         "windows",
@@ -237,12 +235,25 @@ fn check_platform(text: &str) -> Outcome {
     ];
     let parts: Vec<&str> = text.split('/').collect();
     let why = match parts.len() {
-        1 if ALONE.contains(&text.to_ascii_lowercase().as_str()) => return Ok(()),
+        1 if ALONE.contains(&text.to_ascii_lowercase().as_str()) => return Ok(completed(text)),
         1 => "unknown operating system or architecture",
-        2 | 3 if parts.iter().all(|part| !part.is_empty()) => return Ok(()),
+        2 | 3 if parts.iter().all(|part| !part.is_empty()) => return Ok(text.to_owned()),
         _ => "cannot parse platform specifier",
     };
     Err(Failure::plain(format!("error parsing specified platform: {text:?}: {why}: invalid argument")))
+}
+
+/// An operating system with this machine's architecture, or an architecture with this machine's operating system.
+fn completed(text: &str) -> String {
+    const ARCHITECTURES: [&str; 9] =
+        ["386", "amd64", "arm", "arm64", "ppc64le", "riscv64", "s390x", "x86_64", "aarch64"];
+    let lower = text.to_ascii_lowercase();
+    let own = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    if ARCHITECTURES.contains(&lower.as_str()) { format!("linux/{lower}") } else { format!("{lower}/{own}") }
 }
 
 /// Gives the container the daemon's socket where Docker's clients look for it.

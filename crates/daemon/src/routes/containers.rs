@@ -37,6 +37,9 @@ async fn make(app: Arc<App>, mut request: Request) -> Answer {
     let wire = CreateRequest::from_value(body)?;
     // The field is read at every version that has it; from 1.44 on endpoints have one of their own.
     let obsolete = request.version >= ApiVersion::v1(44) && !wire.config.mac_address.is_empty();
+    if request.version >= ApiVersion::v1(48) {
+        create::check_interface_sysctls(&wire)?;
+    }
     let (name, platform) = (request.query.get("name"), request.query.get("platform"));
     let wanted = create::request(name, platform, wire, &app.defaults)?;
     let made = app.engine.containers.create(wanted).await.map_err(|error| match error {

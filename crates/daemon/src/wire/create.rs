@@ -7,8 +7,9 @@ use gantry_api::Map;
 use gantry_api::container::{ContainerConfig, CreateRequest as WireRequest, NetworkingConfig};
 use gantry_api::host_config::{self as wire, PortMap};
 use gantry_engine::containers::config::{
-    AttachDefaults, Config, CreateRequest, DeviceMapping, DeviceRequest, EndpointRequest, HostConfig,
-    LogConfig, MountRequest, NameConfig, NamespaceModes, Port, PortBinding, Resources, Security, Ulimit,
+    AttachDefaults, Config, CreateRequest, DeviceMapping, DeviceRate, DeviceRequest, DeviceWeight,
+    EndpointRequest, HostConfig, LogConfig, MountRequest, NameConfig, NamespaceModes, Port, PortBinding,
+    RateKind, Resources, Security, Ulimit,
 };
 use gantry_model::container::RestartPolicy;
 use gantry_model::image::{Empty, KeySet, RunConfig};
@@ -41,12 +42,36 @@ pub(crate) fn request(
     Ok(CreateRequest {
         name: name.to_owned(),
         host: converted,
-        endpoints: endpoints(networking_config)?,
+        endpoints: endpoints(networking_config),
         config: config_of(config)?,
         config_json,
         host_config_json: tree(&host),
         platform: platform.to_owned(),
     })
+}
+
+/// Refuses settings of one interface (`net.ipv4.conf.eth0.forwarding`): since 1.48 they are options of the endpoint.
+///
+/// # Errors
+/// A 400 in Docker's words.
+pub(crate) fn check_interface_sysctls(wire: &WireRequest) -> Result<(), Refusal> {
+    let Some(host) = &wire.host_config else { return Ok(()) };
+    // A container that shares the host's or another's network has no interfaces of its own.
+    if host.network_mode == "host" || host.network_mode.starts_with("container:") {
+        return Ok(());
+    }
+    let of_interface = |key: &&String| {
+        let mut parts = key.splitn(5, '.');
+        parts.next() == Some("net")
+            && parts.nth(2).is_some_and(|name| name.starts_with("eth"))
+            && parts.next().is_some()
+    };
+    match host.sysctls.iter().flat_map(|sysctls| sysctls.keys()).find(of_interface) {
+        None => Ok(()),
+        Some(key) => Err(Refusal::invalid(format!(
+            "interface specific sysctl setting {key:?} must be supplied using driver option 'com.docker.network.endpoint.sysctls'"
+        ))),
+    }
 }
 
 /// A wire type as a tree of JSON, to be kept beside the engine's own.
@@ -196,8 +221,17 @@ fn host_config_of(wire: &wire::HostConfig) -> Result<HostConfig, Refusal> {
     if wire.auto_remove && !matches!(wire.restart_policy.name.as_str(), "" | "no") {
         return Err(Refusal::invalid("can't create 'AutoRemove' container with restart policy"));
     }
-    if wire.storage_opt.as_ref().is_some_and(|options| !options.is_empty()) {
+    // Docker goes through them in no order; what it does not know is told before what it cannot do.
+    if let Some(options) = wire.storage_opt.as_ref().filter(|options| !options.is_empty()) {
+        let unknown = options.keys().find(|key| !key.eq_ignore_ascii_case("size"));
         let text = "--storage-opt is supported only for overlay over xfs with 'pquota' mount option";
+        return Err(Refusal::invalid(match unknown {
+            Some(key) => format!("Unknown option {key}"),
+            None => text.to_owned(),
+        }));
+    }
+    if wire.annotations.as_ref().is_some_and(|annotations| annotations.contains_key("")) {
+        let text = "invalid Annotations: the empty string is not permitted as an annotation key";
         return Err(Refusal::invalid(text));
     }
     if !matches!(wire.isolation.to_ascii_lowercase().as_str(), "" | "default") {
@@ -205,11 +239,22 @@ fn host_config_of(wire: &wire::HostConfig) -> Result<HostConfig, Refusal> {
         return Err(Refusal::invalid(format!("invalid isolation ({asked}): linux only supports 'default'")));
     }
     if wire.links.as_ref().is_some_and(|links| !links.is_empty()) {
+        let without = match wire.network_mode.split(':').next() {
+            Some("host") => Some("host type networking"),
+            Some("container") => Some("container type network"),
+            _ => None,
+        };
+        if let Some(mode) = without {
+            return Err(Refusal::invalid(format!(
+                "conflicting options: {mode} can't be used with links. This would result in undefined behavior"
+            )));
+        }
         return Err(Refusal::not_implemented("links (--link) are not supported yet"));
     }
     Ok(HostConfig {
         binds: list(&wire.binds),
         mounts: wire.mounts.iter().flatten().map(mount).collect::<Result<_, _>>()?,
+        volume_driver: wire.volume_driver.clone(),
         tmpfs: wire.tmpfs.clone().unwrap_or_default(),
         volumes_from: list(&wire.volumes_from),
         network_mode: wire.network_mode.clone(),
@@ -259,7 +304,11 @@ fn host_config_of(wire: &wire::HostConfig) -> Result<HostConfig, Refusal> {
 }
 
 fn device_request(wire: &wire::DeviceRequest) -> DeviceRequest {
-    DeviceRequest { driver: wire.driver.clone(), capabilities: wire.capabilities.clone().unwrap_or_default() }
+    DeviceRequest {
+        driver: wire.driver.clone(),
+        capabilities: wire.capabilities.clone().unwrap_or_default(),
+        devices: wire.device_ids.clone().unwrap_or_default(),
+    }
 }
 
 /// The limits of a `HostConfig`, at create or update.
@@ -287,12 +336,34 @@ pub(crate) fn resources(wire: &wire::HostConfig) -> Resources {
         cpuset_cpus: wire.cpuset_cpus.clone(),
         cpuset_mems: wire.cpuset_mems.clone(),
         blkio_weight: wire.blkio_weight,
+        blkio_weights: wire.blkio_weight_device.iter().flatten().map(weight).collect(),
+        blkio_rates: rates(wire),
         pids_limit: wire.pids_limit,
         devices: wire.devices.iter().flatten().map(device).collect(),
         device_cgroup_rules: wire.device_cgroup_rules.clone().unwrap_or_default(),
         ulimits: wire.ulimits.iter().flatten().map(limit).collect::<BTreeMap<_, _>>(),
         cgroup_parent: wire.cgroup_parent.clone(),
     }
+}
+
+fn weight(wire: &wire::WeightDevice) -> DeviceWeight {
+    DeviceWeight { path: wire.path.clone().into(), weight: wire.weight }
+}
+
+/// The limits of block devices' traffic.
+fn rates(wire: &wire::HostConfig) -> Vec<DeviceRate> {
+    let of = |kind: RateKind, list: &Option<Vec<wire::ThrottleDevice>>| -> Vec<DeviceRate> {
+        let rate =
+            |one: &wire::ThrottleDevice| DeviceRate { path: one.path.clone().into(), kind, rate: one.rate };
+        list.iter().flatten().map(rate).collect()
+    };
+    [
+        of(RateKind::ReadBps, &wire.blkio_device_read_bps),
+        of(RateKind::WriteBps, &wire.blkio_device_write_bps),
+        of(RateKind::ReadIops, &wire.blkio_device_read_iops),
+        of(RateKind::WriteIops, &wire.blkio_device_write_iops),
+    ]
+    .concat()
 }
 
 fn mount(wire: &wire::Mount) -> Result<MountRequest, Refusal> {
@@ -316,9 +387,6 @@ fn mount(wire: &wire::Mount) -> Result<MountRequest, Refusal> {
             format!("invalid mount config for type {:?}: field {name} must not be specified", wire.kind);
         return Err(Refusal::invalid(text));
     }
-    if wire.volume_options.as_ref().is_some_and(|options| !options.subpath.is_empty()) {
-        return Err(Refusal::not_implemented("a volume's subpath is not supported yet"));
-    }
     let bind = wire.bind_options.clone().unwrap_or_default();
     let volume = wire.volume_options.clone().unwrap_or_default();
     let driver = volume.driver_config.unwrap_or_default();
@@ -333,6 +401,7 @@ fn mount(wire: &wire::Mount) -> Result<MountRequest, Refusal> {
         read_only_non_recursive: bind.read_only_non_recursive,
         create_source: bind.create_mountpoint,
         no_copy: volume.no_copy,
+        subpath: volume.subpath,
         labels: volume.labels.unwrap_or_default(),
         driver: driver.name,
         driver_options: driver.options.unwrap_or_default(),
@@ -343,22 +412,23 @@ fn mount(wire: &wire::Mount) -> Result<MountRequest, Refusal> {
     })
 }
 
-fn endpoints(wire: Option<NetworkingConfig>) -> Result<Vec<EndpointRequest>, Refusal> {
+fn endpoints(wire: Option<NetworkingConfig>) -> Vec<EndpointRequest> {
     let given: Map<_> = wire.and_then(|wire| wire.endpoints_config).unwrap_or_default();
     let convert = |(network, settings): (String, Option<gantry_api::network::EndpointSettings>)| {
         let settings = settings.unwrap_or_default();
+        let wanted = settings.ipam_config.unwrap_or_default();
+        // What is no address is refused together with the rest of what is wrong.
         let address =
-            settings.ipam_config.map(|config| config.ipv4_address).filter(|address| !address.is_empty());
-        let address = address
-            .map(|text| text.parse().map_err(|_| Refusal::invalid(format!("invalid IPv4 address: {text}"))))
-            .transpose()?;
-        Ok(EndpointRequest {
+            [&wanted.ipv4_address, &wanted.ipv6_address].into_iter().find_map(|text| text.parse().ok());
+        EndpointRequest {
             network,
             address,
+            ipv4: wanted.ipv4_address,
+            ipv6: wanted.ipv6_address,
             mac_address: settings.mac_address,
             aliases: settings.aliases.unwrap_or_default(),
             links: settings.links.unwrap_or_default(),
-        })
+        }
     };
     given.into_iter().map(convert).collect()
 }

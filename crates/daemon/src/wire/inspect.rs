@@ -52,7 +52,7 @@ pub(crate) fn inspect(view: &View, beside: Beside) -> ContainerInspect {
         platform: "linux".into(),
         mount_label: String::new(),
         process_label: String::new(),
-        app_armor_profile: String::new(),
+        app_armor_profile: app_armor(record),
         exec_ids: (!view.execs.is_empty()).then(|| view.execs.iter().map(ToString::to_string).collect()),
         host_config: host_config(record),
         graph_driver: beside.graph_driver,
@@ -62,6 +62,13 @@ pub(crate) fn inspect(view: &View, beside: Beside) -> ContainerInspect {
         config: config(record, &beside.host_name),
         network_settings: network_settings(view),
     }
+}
+
+/// The profile that was asked for; without AppArmor nothing comes of it.
+fn app_armor(record: &Record) -> String {
+    let profile =
+        |option: &String| Some(option.strip_prefix("apparmor")?.strip_prefix(['=', ':'])?.to_owned());
+    record.host.security.security_opt.iter().rev().find_map(profile).unwrap_or_default()
 }
 
 fn time(time: Option<Timestamp>) -> String {

@@ -29,7 +29,8 @@ fn unix(text: &str) -> Option<Timestamp> {
     }
     let nanos: i64 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
     let seconds: i64 = whole.parse().ok()?;
-    Some(Timestamp::from_nanos(seconds.checked_mul(1_000_000_000)?.checked_add(nanos)?))
+    // What is farther away than can be told is as far as can be told.
+    Some(Timestamp::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos)))
 }
 
 /// `2015-05-06` and `2015-05-06T07:08:09`, in UTC.
@@ -91,6 +92,7 @@ mod tests {
             ("2015-05-06T07:08:09Z", 1_430_896_089_000_000_000),
             ("2015-05-06T07:08:09", 1_430_896_089_000_000_000),
             ("2015-05-06", 1_430_870_400_000_000_000),
+            ("32472144000.000000000", i64::MAX),
         ] {
             assert_eq!(parse(text, now), Some(Some(Timestamp::from_nanos(want))), "{text}");
         }

@@ -5,7 +5,7 @@ use gantry_model::image::Healthcheck;
 
 use super::Error;
 use super::config::{Config, HostConfig};
-use super::limits::{self, Available};
+use super::limits::{self, Available, Occasion};
 use super::{log_driver, mountpoints};
 
 /// Checks what does not depend on other containers nor on the image, in Docker's order: before the image is
@@ -35,7 +35,7 @@ pub(super) fn check(
     super::spec::check_security(host)?;
     check_extra_hosts(&host.names.extra_hosts)?;
     mountpoints::check(&host.mounts)?;
-    let mut warnings = limits::check(&mut host.resources, available)?;
+    let mut warnings = limits::check(&mut host.resources, available, Occasion::Create)?;
     if host.network_mode == "host" && !host.port_bindings.is_empty() {
         warnings.push("Published ports are discarded when using host network mode".into());
     }
@@ -52,7 +52,8 @@ fn check_config(config: &Config) -> Result<(), Error> {
             "the working directory '{directory}' is invalid, it needs to be an absolute path"
         ));
     }
-    if !config.stop_signal.is_empty() {
+    // Any number but 0 will do, as in Docker: one that is no signal ends nothing, and the time runs out.
+    if !config.stop_signal.is_empty() && !config.stop_signal.parse::<i32>().is_ok_and(|number| number != 0) {
         signal(&config.stop_signal)?;
     }
     if let Some(variable) =
@@ -86,7 +87,14 @@ fn check_health(health: &Healthcheck) -> Result<(), Error> {
 
 /// What a container that joins another's network cannot have of its own.
 fn check_joined(config: &Config, host: &HostConfig) -> Result<(), Error> {
-    let Some(other) = host.network_mode.strip_prefix("container:") else { return Ok(()) };
+    let other = match host.network_mode.as_str() {
+        // A container that is not named.
+        "container" => "",
+        mode => match mode.strip_prefix("container:") {
+            Some(other) => other,
+            None => return Ok(()),
+        },
+    };
     if other.is_empty() {
         let text = "invalid network mode: invalid container format container:<name|id>";
         return Err(Error::Invalid(text.into()));
@@ -116,7 +124,9 @@ fn check_modes(host: &HostConfig) -> Result<(), Error> {
         (
             "IPC",
             &modes.ipc,
-            joins(&modes.ipc) || matches!(modes.ipc.as_str(), "" | "private" | "shareable" | "host" | "none"),
+            // Docker looks whose it is to be when it starts.
+            modes.ipc.starts_with("container:")
+                || matches!(modes.ipc.as_str(), "" | "private" | "shareable" | "host" | "none"),
         ),
         ("PID", &modes.pid, joins(&modes.pid) || matches!(modes.pid.as_str(), "" | "host")),
         ("UTS", &modes.uts, matches!(modes.uts.as_str(), "" | "host")),
@@ -154,6 +164,11 @@ fn defaults(config: &Config, host: &mut HostConfig) {
     }
     if host.namespaces.ipc.is_empty() {
         host.namespaces.ipc = "private".into();
+    }
+    // As much swap as memory unless told otherwise; an update of the memory alone leaves the sum as it is.
+    let resources = &mut host.resources;
+    if resources.memory > 0 && resources.memory_swap == 0 {
+        resources.memory_swap = resources.memory.saturating_mul(2);
     }
 }
 

@@ -106,6 +106,8 @@ pub struct HostConfig {
     pub binds: Vec<String>,
     /// `--mount`.
     pub mounts: Vec<MountRequest>,
+    /// `--volume-driver`: of the volumes that `-v` makes; empty is `local`.
+    pub volume_driver: String,
     /// `--tmpfs`: destination to options.
     pub tmpfs: BTreeMap<String, String>,
     /// `--volumes-from`: `container[:ro|rw]`.
@@ -156,6 +158,8 @@ pub struct DeviceRequest {
     pub driver: String,
     /// Alternatives, each a list of what must all be there.
     pub capabilities: Vec<Vec<String>>,
+    /// Particular devices.
+    pub devices: Vec<String>,
 }
 
 /// Kernel privileges.
@@ -244,6 +248,9 @@ pub struct MountRequest {
     /// Whether a new volume stays empty (`volume-nocopy`).
     #[serde(default)]
     pub no_copy: bool,
+    /// What of the volume is mounted (`volume-subpath`): a path below its root; empty is all of it.
+    #[serde(default)]
+    pub subpath: String,
     /// Labels and driver options of a new volume.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -297,6 +304,10 @@ pub struct Resources {
     pub cpuset_mems: String,
     /// 10 to 1000.
     pub blkio_weight: u16,
+    /// `--blkio-weight-device`, by the host's path of a block device.
+    pub blkio_weights: Vec<DeviceWeight>,
+    /// `--device-read-bps` and its like, by the host's path of a block device.
+    pub blkio_rates: Vec<DeviceRate>,
     /// `None`, 0 and -1 are unlimited.
     pub pids_limit: Option<i64>,
     /// `--device`.
@@ -307,6 +318,40 @@ pub struct Resources {
     pub ulimits: BTreeMap<String, Ulimit>,
     /// `--cgroup-parent`; empty is the daemon's.
     pub cgroup_parent: String,
+}
+
+/// What of a device's traffic is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RateKind {
+    /// Bytes read in a second.
+    ReadBps,
+    /// Bytes written in a second.
+    WriteBps,
+    /// Read operations in a second.
+    ReadIops,
+    /// Write operations in a second.
+    WriteIops,
+}
+
+/// A block device's weight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceWeight {
+    /// The device on the host.
+    pub path: PathBuf,
+    /// 10 to 1000.
+    pub weight: u16,
+}
+
+/// A limit of a block device's traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRate {
+    /// The device on the host.
+    pub path: PathBuf,
+    /// What is limited.
+    pub kind: RateKind,
+    /// In a second.
+    pub rate: u64,
 }
 
 /// `--device`.
@@ -337,6 +382,10 @@ pub struct EndpointRequest {
     pub network: String,
     /// A fixed address.
     pub address: Option<IpAddr>,
+    /// The IPv4 address as the client wrote it; empty is none.
+    pub ipv4: String,
+    /// The IPv6 address as the client wrote it; empty is none.
+    pub ipv6: String,
     /// A fixed MAC address; empty is derived.
     pub mac_address: String,
     /// Further names on that network.

@@ -68,6 +68,7 @@ fn create(core: &Core, request: CreateRequest) -> Result<(Record, Vec<String>), 
     let bridge = core.networks.bridge().map(|bridge| bridge.gateway);
     endpoints::check(&request.config, &host, &request.endpoints, bridge)?;
     let mut host_config_json = request.host_config_json;
+    echo_discarded(&host, &mut host_config_json);
     pin_others(core, &mut host, &mut host_config_json)?;
     let image = find_image(core, &request.config.image, &request.platform)?;
     let config = merge::merge(request.config, &image.config.config)?;
@@ -95,6 +96,22 @@ fn create(core: &Core, request: CreateRequest) -> Result<(Record, Vec<String>), 
         return Err(error);
     }
     Ok((record, warnings))
+}
+
+/// Has inspect show that weights which the kernel lacks were dropped.
+fn echo_discarded(host: &HostConfig, echoed: &mut serde_json::Value) {
+    let resources = &host.resources;
+    let dropped = [
+        (resources.blkio_weight == 0, "BlkioWeight", serde_json::Value::from(0)),
+        (resources.blkio_weights.is_empty(), "BlkioWeightDevice", serde_json::Value::Array(Vec::new())),
+    ];
+    for (dropped, key, value) in dropped {
+        if let (true, Some(kept)) = (dropped, echoed.get_mut(key))
+            && !kept.is_null()
+        {
+            *kept = value;
+        }
+    }
 }
 
 /// The image, of the platform that was asked for.
@@ -131,7 +148,8 @@ fn pin_others(core: &Core, host: &mut HostConfig, echoed: &mut serde_json::Value
         let Some(other) = mode.strip_prefix("container:") else { continue };
         match core.index.find(other) {
             Ok(entry) => *mode = format!("container:{}", entry.id),
-            Err(_) if key == "NetworkMode" => continue,
+            // Who is not named is looked for at start, too.
+            Err(_) if key == "NetworkMode" || other.is_empty() => continue,
             Err(error) => return Err(error),
         }
         if let Some(kept) = echoed.get_mut(key) {
@@ -183,22 +201,22 @@ fn mounts(
             made.push(Used { volume, fresh, copies: one.copies });
         }
         if one.point.kind == MountKind::Bind {
-            check_source(&one.point, one.creates_source, warnings)?;
+            check_source(one, warnings)?;
         }
     }
     Ok((planned, made))
 }
 
 /// `-v` makes a missing source; `--mount` refuses it.
-fn check_source(point: &MountPoint, creates: bool, _warnings: &mut Vec<String>) -> Result<(), Error> {
-    let path = &point.source;
+fn check_source(planned: &Planned, _warnings: &mut Vec<String>) -> Result<(), Error> {
+    let path = &planned.point.source;
     if path.exists() {
         return Ok(());
     }
-    if !creates {
+    if !planned.creates_source {
         return Err(Error::Invalid(format!(
             "invalid mount config for type \"bind\": bind source path does not exist: {}",
-            path.display()
+            planned.said
         )));
     }
     let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(path);

@@ -1,6 +1,6 @@
 //! What Docker refuses about the endpoints of a container at create. Pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use gantry_net::{Ipv4Net, MacAddress};
 
@@ -36,24 +36,19 @@ fn check_built_in(endpoint: &EndpointRequest, bridge: Option<Ipv4Net>) -> Result
     // The stock CLI calls the default network so.
     let network = if endpoint.network == "default" { "bridge" } else { &endpoint.network };
     let mut wrong = Vec::new();
-    if endpoint.address.is_some() {
+    let EndpointRequest { ipv4, ipv6, .. } = endpoint;
+    if !(ipv4.is_empty() && ipv6.is_empty()) {
         wrong.push("user specified IP address is supported on user defined networks only".to_owned());
     }
     if !endpoint.aliases.is_empty() {
         let text = "network-scoped alias is supported only for containers in user defined networks";
         wrong.push(text.into());
     }
-    match (endpoint.address, bridge) {
-        (None, _) => {}
-        (Some(IpAddr::V4(address)), Some(bridge)) if network == "bridge" => {
-            if !bridge.contains(address) {
-                wrong.push(format!("no configured subnet or ip-range contain the IP address {address}"));
-            }
-        }
-        _ => wrong.push(
-            "user specified IP address is supported only when connecting to networks with user configured subnets"
-                .into(),
-        ),
+    // What a network shared with another container has is that container's.
+    if !network.starts_with("container:") {
+        let on_bridge = bridge.filter(|_| network == "bridge");
+        check_address(ipv4, ipv4.parse::<Ipv4Addr>().ok().map(IpAddr::V4), "IPv4", on_bridge, &mut wrong);
+        check_address(ipv6, ipv6.parse::<Ipv6Addr>().ok().map(IpAddr::V6), "IPv6", None, &mut wrong);
     }
     // Go's joined errors: a single one stands alone, several get a bullet each.
     let text = match wrong.as_slice() {
@@ -64,8 +59,33 @@ fn check_built_in(endpoint: &EndpointRequest, bridge: Option<Ipv4Net>) -> Result
     Err(Error::Invalid(format!("invalid config for network {network}: invalid endpoint settings:\n{text}")))
 }
 
+/// One address, of a network whose subnet of that family, if it has one, is given.
+fn check_address(
+    text: &str,
+    parsed: Option<IpAddr>,
+    family: &str,
+    subnet: Option<Ipv4Net>,
+    wrong: &mut Vec<String>,
+) {
+    if text.is_empty() {
+        return;
+    }
+    if parsed.is_none() {
+        wrong.push(format!("invalid {family} address: {text}"));
+    }
+    let inside = |net: Ipv4Net| matches!(parsed, Some(IpAddr::V4(address)) if net.contains(address));
+    match subnet {
+        None => wrong.push(
+            "user specified IP address is supported only when connecting to networks with user configured subnets"
+                .into(),
+        ),
+        Some(net) if inside(net) => {}
+        Some(_) => wrong.push(format!("no configured subnet or ip-range contain the IP address {text}")),
+    }
+}
+
 fn is_built_in(network: &str) -> bool {
-    matches!(network, "default" | "bridge" | "host" | "none")
+    matches!(network, "default" | "bridge" | "host" | "none") || network.starts_with("container:")
 }
 
 #[cfg(test)]
@@ -79,13 +99,7 @@ mod tests {
     }
 
     fn endpoint(network: &str) -> EndpointRequest {
-        EndpointRequest {
-            network: network.into(),
-            address: None,
-            mac_address: String::new(),
-            aliases: Vec::new(),
-            links: Vec::new(),
-        }
+        EndpointRequest { network: network.into(), ..EndpointRequest::default() }
     }
 
     #[test]
@@ -96,16 +110,24 @@ mod tests {
             "invalid config for network bridge: invalid endpoint settings:\nnetwork-scoped alias is supported only for containers in user defined networks"
         );
         assert_eq!(
-            refused(EndpointRequest { address: Some([10, 1, 2, 3].into()), ..endpoint("default") }),
+            refused(EndpointRequest { ipv4: "10.1.2.3".into(), ..endpoint("default") }),
             "invalid config for network bridge: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only"
         );
         assert_eq!(
-            refused(EndpointRequest { address: Some([1, 2, 3, 4].into()), ..endpoint("bridge") }),
+            refused(EndpointRequest { ipv4: "1.2.3.4".into(), ..endpoint("bridge") }),
             "invalid config for network bridge: invalid endpoint settings:\n* user specified IP address is supported on user defined networks only\n* no configured subnet or ip-range contain the IP address 1.2.3.4"
         );
         assert_eq!(
-            refused(EndpointRequest { address: Some([1, 2, 3, 4].into()), ..endpoint("host") }),
+            refused(EndpointRequest { ipv4: "1.2.3.4".into(), ..endpoint("host") }),
             "invalid config for network host: invalid endpoint settings:\n* user specified IP address is supported on user defined networks only\n* user specified IP address is supported only when connecting to networks with user configured subnets"
+        );
+        assert_eq!(
+            refused(EndpointRequest { ipv6: "1.2.3.4".into(), ..endpoint("bridge") }),
+            "invalid config for network bridge: invalid endpoint settings:\n* user specified IP address is supported on user defined networks only\n* invalid IPv6 address: 1.2.3.4\n* user specified IP address is supported only when connecting to networks with user configured subnets"
+        );
+        assert_eq!(
+            refused(EndpointRequest { ipv4: "1.2.3.4".into(), ..endpoint("container:x") }),
+            "invalid config for network container:x: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only"
         );
         assert_eq!(
             refused(EndpointRequest { mac_address: "xx".into(), ..endpoint("bridge") }),

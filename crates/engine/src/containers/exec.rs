@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use gantry_model::{ContainerId, ExecId};
 use gantry_runtime::shim::protocol::{
     self, Framing, RefusalKind, Reply, Request, ResizeTty, Streams, TerminalSize,
 };
+use gantry_runtime::user;
 use parking_lot::Mutex;
 
 use super::attach::{detach_keys, frame};
@@ -241,6 +242,10 @@ impl Containers {
         // Docker has another word for them here than at attach.
         detach_keys(&request.detach_keys)
             .map_err(|_| Error::Invalid(format!("Invalid escape keys ({}) provided", request.detach_keys)))?;
+        if !request.user.is_empty() {
+            let (view, user) = (Arc::clone(&view), request.user.clone());
+            crate::blocking(move || check_user(&view, &user)).await?;
+        }
         let id = ExecId::from_random(crate::random());
         let action = action("exec_create", &request.command);
         self.core.execs.insert(ExecView {
@@ -353,6 +358,7 @@ impl Containers {
             cgroup_v2: false,
             host_capabilities: &self.core.host.capabilities,
             devices: Vec::new(),
+            block_io: None,
             network_files: None,
             shared_shm: None,
             hostname: super::hostname(&self.core, record),
@@ -360,6 +366,22 @@ impl Containers {
         };
         spec::exec_process(record, request, &facts)
     }
+}
+
+/// Looks a user up in the files of a running container, so that one that it does not have is told before there is an
+/// exec. What counts is what the shim finds when it starts; files that cannot be read are left to it.
+fn check_user(view: &View, user: &str) -> Result<(), Error> {
+    let Ok(root) = std::fs::File::open(format!("/proc/{}/root", view.state.pid)) else { return Ok(()) };
+    let pid = i32::try_from(view.state.pid).unwrap_or(0);
+    if gantry_runtime::Process::adopt(pid, view.state.start_time_ticks).is_err() {
+        return Ok(());
+    }
+    let (mut passwd, mut group) = (vec![0; user::FILE_LIMIT], vec![0; user::FILE_LIMIT]);
+    let passwd = user::read_file(root.as_fd(), c"etc/passwd", &mut passwd);
+    let group = user::read_file(root.as_fd(), c"etc/group", &mut group);
+    let (Ok(passwd), Ok(group)) = (passwd, group) else { return Ok(()) };
+    let found = user::resolve(user::Files { passwd, group }, user, &mut Vec::new());
+    found.map(drop).map_err(|error| Error::Invalid(error.to_string()))
 }
 
 fn check_running(view: &View, named: &str) -> Result<(), Error> {

@@ -145,13 +145,17 @@ pub(super) fn launch_text(text: &str) -> String {
         return text.into();
     }
     if text.starts_with("sysctl ") {
-        // The runtime refuses the whole specification, before it makes a process.
-        return format!(
-            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: {text}"
-        );
+        return specification_text(text);
     }
     format!(
         "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: {text}"
+    )
+}
+
+/// Docker's words around those of a runtime that refuses the whole specification, before it makes a process.
+pub(super) fn specification_text(text: &str) -> String {
+    format!(
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: {text}"
     )
 }
 
@@ -159,6 +163,12 @@ pub(super) fn launch_text(text: &str) -> String {
 pub(super) fn exec_text(text: &str) -> String {
     if is_dockers_own(text) {
         return text.into();
+    }
+    if text.starts_with("chdir to cwd") && text.ends_with(": not a directory") {
+        // Docker's explanation of this error, whatever it comes from.
+        return format!(
+            "OCI runtime exec failed: exec failed: unable to start container process: {text}: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type"
+        );
     }
     if text.starts_with("Cwd must be") {
         return format!("OCI runtime exec failed: exec failed: {text}");
@@ -177,8 +187,8 @@ fn is_dockers_own(text: &str) -> bool {
 pub(super) fn exec_exit_code(code: i32, text: &str) -> i32 {
     match code {
         126 | 127 => code,
-        _ if text.contains("no such file or directory") => 127,
-        _ if text.contains("permission denied") || text.contains("not a directory") => 126,
+        _ if text.contains("no such file or directory") || text.contains("not a directory") => 127,
+        _ if text.contains("permission denied") => 126,
         _ => 128,
     }
 }
@@ -197,6 +207,7 @@ mod tests {
             (126, "no such file or directory", 126),
             (125, "chdir to cwd (\"/x\") set in config.json failed: no such file or directory", 127),
             (125, "open /x: permission denied", 126),
+            (125, "chdir to cwd (\"/x\") set in config.json failed: not a directory", 127),
             (125, "Cwd must be an absolute path", 128),
         ] {
             assert_eq!(exec_exit_code(code, text), want, "{text}");

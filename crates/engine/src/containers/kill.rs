@@ -1,5 +1,6 @@
 //! Signals.
 
+use gantry_model::container::Status;
 use gantry_runtime::shim::protocol::{Kill, Request};
 
 use super::link::Pending;
@@ -17,7 +18,7 @@ impl Containers {
     pub async fn kill(&self, container: &str, signal: &str) -> Result<(), Error> {
         let named = |text: &str| format!("cannot kill container: {container}: {text}");
         let signal = match signal.parse::<i32>() {
-            Ok(number) if number > 64 => {
+            Ok(number) if !(0..=64).contains(&number) => {
                 Err(Error::Invalid(format!("the linux daemon does not support signal {number}")))
             }
             _ if signal.is_empty() => Ok(KILL),
@@ -49,6 +50,11 @@ impl Task {
         let cancels_restart =
             own.is_empty() || signal == KILL || check::signal(own).is_ok_and(|own| own == signal);
         self.send_kill(signal, cancels_restart);
+        // Docker's rule, too: what is frozen must hear of its end.
+        let paused = self.known.state.status == Status::Paused;
+        if let (true, true, Some(link)) = (paused && signal != KILL, cancels_restart, &mut self.link) {
+            link.ask(Request::Resume, &[], Pending::Nobody);
+        }
         if signal == KILL {
             self.callers.kills.push(answer);
         } else {

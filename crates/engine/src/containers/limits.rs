@@ -18,6 +18,17 @@ pub(super) struct Available {
     pub(super) cpu_list: String,
     /// Memory nodes, likewise.
     pub(super) node_list: String,
+    /// Whether the kernel can share a disk by weight, and device by device.
+    pub(super) block_weights: (bool, bool),
+}
+
+/// What the limits are for: a container that is being made, or one that is there, whose other limits stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// All limits of a container.
+    Create,
+    /// Those that change.
+    Update,
 }
 
 impl Available {
@@ -33,18 +44,35 @@ impl Available {
             cpus,
             cpu_list: list(&resources.cpuset_cpus, "/sys/devices/system/cpu/online"),
             node_list: list(&resources.cpuset_mems, "/sys/devices/system/node/has_memory"),
+            block_weights: if resources.blkio_weight == 0 && resources.blkio_weights.is_empty() {
+                (false, false)
+            } else {
+                (has_block_weight("weight"), has_block_weight("weight_device"))
+            },
         }
     }
+}
+
+/// With cgroup v1 the file says so; with v2 the runtime does, when it sets it.
+fn has_block_weight(name: &str) -> bool {
+    let hierarchy = std::path::Path::new("/sys/fs/cgroup/blkio");
+    !hierarchy.exists()
+        || ["blkio.", "blkio.bfq."].iter().any(|prefix| hierarchy.join(format!("{prefix}{name}")).exists())
 }
 
 /// Checks and adjusts; returns warnings.
 ///
 /// # Errors
 /// [`Error::Invalid`] in Docker's words.
-pub(super) fn check(resources: &mut Resources, available: &Available) -> Result<Vec<String>, Error> {
+pub(super) fn check(
+    resources: &mut Resources,
+    available: &Available,
+    occasion: Occasion,
+) -> Result<Vec<String>, Error> {
     let mut warnings = Vec::new();
-    memory(resources)?;
+    memory(resources, occasion)?;
     cpu(resources, available)?;
+    block(resources, available, &mut warnings)?;
     if resources.kernel_memory > 0 {
         resources.kernel_memory = 0;
         warnings.push("Specifying a kernel memory limit is deprecated and has no effect.".into());
@@ -61,7 +89,7 @@ pub(super) fn check(resources: &mut Resources, available: &Available) -> Result<
     Ok(warnings)
 }
 
-fn memory(resources: &Resources) -> Result<(), Error> {
+fn memory(resources: &Resources, occasion: Occasion) -> Result<(), Error> {
     let invalid = |text: &str| Err(Error::Invalid(text.into()));
     let (memory, swap, reservation) = (resources.memory, resources.memory_swap, resources.memory_reservation);
     if memory != 0 && memory < LEAST_MEMORY {
@@ -70,7 +98,7 @@ fn memory(resources: &Resources) -> Result<(), Error> {
     if memory > 0 && swap > 0 && swap < memory {
         return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
     }
-    if memory == 0 && swap > 0 {
+    if memory == 0 && swap > 0 && occasion == Occasion::Create {
         return invalid("You should always set the Memory limit when using Memoryswap limit, see usage");
     }
     if reservation != 0 && reservation < LEAST_MEMORY {
@@ -87,8 +115,34 @@ fn memory(resources: &Resources) -> Result<(), Error> {
     }
 }
 
+fn block(resources: &mut Resources, available: &Available, warnings: &mut Vec<String>) -> Result<(), Error> {
+    let (weight, device_weight) = available.block_weights;
+    if resources.blkio_weight > 0 && !weight {
+        resources.blkio_weight = 0;
+        warnings.push(
+            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded."
+                .into(),
+        );
+    }
+    if resources.blkio_weight > 0 && !(10..=1000).contains(&resources.blkio_weight) {
+        return Err(Error::Invalid("Range of blkio weight is from 10 to 1000".into()));
+    }
+    if !resources.blkio_weights.is_empty() && !device_weight {
+        resources.blkio_weights.clear();
+        warnings.push(
+            "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded."
+                .into(),
+        );
+    }
+    Ok(())
+}
+
 fn cpu(resources: &Resources, available: &Available) -> Result<(), Error> {
     let invalid = |text: String| Err(Error::Invalid(text));
+    let (period, runtime) = (resources.cpu_realtime_period, resources.cpu_realtime_runtime);
+    if period != 0 && runtime > period {
+        return invalid("cpu real-time runtime cannot be higher than cpu real-time period".into());
+    }
     if resources.nano_cpus > 0 && (resources.cpu_period > 0 || resources.cpu_quota > 0) {
         let which = if resources.cpu_period > 0 { "CPU Period" } else { "CPU Quota" };
         return invalid(format!("Conflicting options: Nano CPUs and {which} cannot both be set"));
@@ -154,12 +208,20 @@ fn ranges(text: &str) -> Option<Vec<(u32, u32)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::containers::config::DeviceWeight;
 
     fn refused(change: impl FnOnce(&mut Resources), want: &str) {
         let mut given = Resources::default();
         change(&mut given);
-        let available = Available { cpus: 2, cpu_list: "0-1".into(), node_list: "0".into() };
-        let got = check(&mut given, &available).err().map_or(String::new(), |error| error.to_string());
+        let available = Available {
+            cpus: 2,
+            cpu_list: "0-1".into(),
+            node_list: "0".into(),
+            block_weights: (true, false),
+        };
+        let got = check(&mut given, &available, Occasion::Create)
+            .err()
+            .map_or(String::new(), |error| error.to_string());
         assert_eq!(got, want, "{given:?}");
     }
 
@@ -186,8 +248,30 @@ mod tests {
         refused(|r| r.cpu_period = 1_000_001, PERIOD);
         refused(|r| r.cpu_quota = 1, "CPU cfs quota can not be less than 1ms (i.e. 1000)");
         refused(|r| r.cpu_quota = -1, "");
+        refused(
+            |r| (r.cpu_realtime_period, r.cpu_realtime_runtime) = (1000, 2000),
+            "cpu real-time runtime cannot be higher than cpu real-time period",
+        );
         refused(|r| r.cpu_shares = -1, "invalid CPU shares (-1): value must be a positive integer");
         refused(|r| r.oom_score_adj = -1001, "Invalid value -1001, range for oom score adj is [-1000, 1000]");
+    }
+
+    #[test]
+    fn weights_that_the_kernel_lacks_are_dropped_with_a_warning() {
+        refused(|r| r.blkio_weight = 500, "");
+        refused(|r| r.blkio_weight = 5, "Range of blkio weight is from 10 to 1000");
+        let mut given = Resources { blkio_weight: 5, ..Resources::default() };
+        given.blkio_weights.push(DeviceWeight { path: "/dev/x".into(), weight: 500 });
+        let warnings =
+            check(&mut given, &Available::default(), Occasion::Create).map(|warnings| warnings.len());
+        assert_eq!((warnings.ok(), given.blkio_weight, given.blkio_weights.len()), (Some(2), 0, 0));
+    }
+
+    #[test]
+    fn an_update_leaves_alone_what_it_does_not_name() {
+        let mut given = Resources { memory_swap: 64 << 20, ..Resources::default() };
+        assert!(check(&mut given, &Available::default(), Occasion::Update).is_ok());
+        assert!(check(&mut given, &Available::default(), Occasion::Create).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Lists and prune.
 
+use std::num::IntErrorKind;
 use std::sync::Arc;
 
 use gantry_model::container::Status;
@@ -7,7 +8,6 @@ use gantry_model::filter::Filters;
 use gantry_model::{ContainerId, Timestamp};
 
 use super::config::Port;
-use super::merge::parse_ports;
 use super::{Containers, Error, RemoveOptions, View};
 
 /// Filters that Docker knows.
@@ -57,11 +57,8 @@ impl Containers {
     /// [`Error::Invalid`] for an unknown filter or a wrong value; [`Error::NoSuchContainer`] for `before` and `since`.
     pub fn list(&self, options: &ListOptions) -> Result<Vec<Arc<View>>, Error> {
         let narrowed = Narrowed::new(self, &options.filters)?;
-        // Asking for a state or an exit code means all.
-        let all = options.all
-            || options.limit > 0
-            || options.filters.contains("status")
-            || options.filters.contains("exited");
+        // Asking for a state means all; asking for an exit code does not, as in Docker.
+        let all = options.all || options.limit > 0 || options.filters.contains("status");
         let mut views: Vec<Arc<View>> = self
             .core
             .index
@@ -83,11 +80,12 @@ impl Containers {
     /// [`Error::Invalid`] for an unknown filter.
     pub async fn prune(&self, filters: &Filters) -> Result<Pruned, Error> {
         if let Some(key) = filters.keys().find(|key| !["label", "label!", "until"].contains(key)) {
-            return Err(Error::Invalid(format!("invalid filter '{key}'")));
+            return Err(unknown(key));
         }
-        let until = match filters.get("until").first() {
-            None => None,
-            Some(text) => {
+        let until = match filters.get("until") {
+            [] => None,
+            [_, _, ..] => return Err(Error::Invalid("more than one until filter specified".into())),
+            [text] => {
                 let moment = crate::images::moment(text);
                 let wrong = || Error::Invalid(format!("failed to parse value as time or duration: {text:?}"));
                 Some(moment.ok_or_else(wrong)?)
@@ -148,7 +146,7 @@ struct Narrowed<'a> {
 impl<'a> Narrowed<'a> {
     fn new(containers: &Containers, filters: &'a Filters) -> Result<Self, Error> {
         if let Some(key) = filters.keys().find(|key| !KNOWN.contains(key)) {
-            return Err(Error::Invalid(format!("invalid filter '{key}'")));
+            return Err(unknown(key));
         }
         for status in filters.get("status") {
             let known = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
@@ -167,7 +165,7 @@ impl<'a> Narrowed<'a> {
         }
         for key in ["publish", "expose"] {
             for port in filters.get(key) {
-                parse_ports(port).ok_or_else(|| wrong_port(key, port))?;
+                wanted_ports(key, port)?;
             }
         }
         let tasks = filters.get("is-task");
@@ -207,7 +205,7 @@ impl<'a> Narrowed<'a> {
         };
         let slashed = format!("/{}", record.name);
         let port = |wanted: &str, published: bool| {
-            let ports = parse_ports(wanted).unwrap_or_default();
+            let ports = wanted_ports("", wanted).unwrap_or_default();
             if published {
                 // The host's end: what is published now.
                 return view.network.ports.iter().any(|(port, hosts)| {
@@ -252,24 +250,44 @@ impl<'a> Narrowed<'a> {
     }
 }
 
-/// Docker's text for a port that is none.
-fn wrong_port(key: &str, port: &str) -> Error {
-    let number = port.split(['/', '-']).next().unwrap_or_default();
-    let why = format!("strconv.ParseUint: parsing {number:?}: invalid syntax");
-    Error::Invalid(format!("error while looking up for {key} {port}: {why}"))
+fn unknown(key: &str) -> Error {
+    match key {
+        "" => Error::Invalid("invalid filter".into()),
+        key => Error::Invalid(format!("invalid filter '{key}'")),
+    }
 }
 
-/// Docker's `name` filter is a regular expression; anchors and plain text cover what people write.
+/// Ports of a filter: any numbers of 16 bits, of any protocol; what no container has is no error.
+fn wanted_ports(key: &str, text: &str) -> Result<Vec<Port>, Error> {
+    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let number = |digits: &str| {
+        digits.parse::<u16>().map_err(|error| {
+            let why = match error.kind() {
+                IntErrorKind::PosOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            let why = format!("strconv.ParseUint: parsing {digits:?}: {why}");
+            Error::Invalid(format!("error while looking up for {key} {text}: {why}"))
+        })
+    };
+    let (first, last) = (number(first)?, number(last)?);
+    if last < first {
+        return Err(Error::Invalid(format!(
+            "error while looking up for {key} {text}: invalid range specified for the Port: {range}"
+        )));
+    }
+    let Ok(protocol) = protocol.parse() else { return Ok(Vec::new()) };
+    Ok((first..=last).map(|number| Port { number, protocol }).collect())
+}
+
+/// Docker's `name` filter is a regular expression over the name with its slash, and over the name without; what is
+/// none is a name.
 fn name_matches(wanted: &str, slashed: &str) -> bool {
-    let (start, wanted) = wanted.strip_prefix('^').map_or((false, wanted), |rest| (true, rest));
-    let (end, wanted) = wanted.strip_suffix('$').map_or((false, wanted), |rest| (true, rest));
     let bare = slashed.strip_prefix('/').unwrap_or(slashed);
-    let name = if wanted.starts_with('/') { slashed } else { bare };
-    match (start, end) {
-        (true, true) => name == wanted,
-        (true, false) => name.starts_with(wanted),
-        (false, true) => name.ends_with(wanted),
-        (false, false) => slashed.contains(wanted),
+    match regex::Regex::new(wanted) {
+        Ok(pattern) => pattern.is_match(slashed) || pattern.is_match(bare),
+        Err(_) => wanted == slashed || wanted == bare,
     }
 }
 
@@ -288,8 +306,27 @@ mod tests {
             ("1$", true),
             ("^web$", false),
             ("x", false),
+            ("^(db|web)[0-9]$", true),
+            ("/(db|x)", false),
+            ("[", false),
         ] {
             assert_eq!(name_matches(wanted, "/web1"), good, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn ports_of_a_filter_are_numbers() {
+        let check =
+            |text: &str| wanted_ports("publish", text).map(|ports| ports.len()).map_err(|e| e.to_string());
+        for (text, want) in [("80", 1), ("0", 1), ("80-82/udp", 3), ("80/x", 0)] {
+            assert_eq!(check(text), Ok(want), "{text}");
+        }
+        for (text, why) in [
+            ("x", "strconv.ParseUint: parsing \"x\": invalid syntax"),
+            ("99999", "strconv.ParseUint: parsing \"99999\": value out of range"),
+            ("82-80", "invalid range specified for the Port: 82-80"),
+        ] {
+            assert_eq!(check(text), Err(format!("error while looking up for publish {text}: {why}")));
         }
     }
 }

@@ -40,6 +40,7 @@ mod spec;
 mod start;
 mod stop;
 mod stopwatch;
+mod subpath;
 mod supervise;
 mod task;
 mod update;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use gantry_model::mount::{MountKind, MountPoint};
 
-use super::Error;
 use super::config::{Config, HostConfig, MountRequest};
 use super::merge::clean_path;
+use super::{Error, subpath};
 use crate::volumes::VolumeRequest;
 
 /// A mount point whose volume, if it is one, is still to be found or made.
@@ -21,6 +21,14 @@ pub(super) struct Planned {
     pub(super) copies: bool,
     /// Whether a missing source is made.
     pub(super) creates_source: bool,
+    /// The source as the user wrote it, for what is said of it.
+    pub(super) said: String,
+}
+
+impl Planned {
+    fn new(point: MountPoint) -> Self {
+        Self { point, volume: None, copies: false, creates_source: false, said: String::new() }
+    }
 }
 
 /// Plans all mount points, in the order of their destinations. `inherited` are those of `--volumes-from`.
@@ -34,10 +42,7 @@ pub(super) fn plan(
 ) -> Result<Vec<Planned>, Error> {
     let mut planned: BTreeMap<PathBuf, Planned> = BTreeMap::new();
     for point in inherited {
-        planned.insert(
-            point.destination.clone(),
-            Planned { point, volume: None, copies: false, creates_source: false },
-        );
+        planned.insert(point.destination.clone(), Planned::new(point));
     }
     let mut own: BTreeMap<PathBuf, Planned> = BTreeMap::new();
     let mut add = |one: Planned| match own.insert(one.point.destination.clone(), one) {
@@ -47,26 +52,30 @@ pub(super) fn plan(
         }
     };
     for bind in &host.binds {
-        add(of_bind(bind)?)?;
+        let mut one = of_bind(bind)?;
+        if let Some(request) = &mut one.volume {
+            request.driver.clone_from(&host.volume_driver);
+        }
+        add(one)?;
     }
     for request in &host.mounts {
         add(of_mount(request)?)?;
     }
     for (destination, options) in &host.tmpfs {
-        let mut point = point(MountKind::Tmpfs, &tmpfs_destination(destination, options)?);
+        let mut point = point(MountKind::Tmpfs, &absolute(destination).map_err(Error::Invalid)?);
         point.tmpfs_options.clone_from(options);
-        add(Planned { point, volume: None, copies: false, creates_source: false })?;
+        add(Planned::new(point))?;
     }
     planned.append(&mut own);
     for path in &config.volumes {
         let text = path.to_string_lossy();
         let destination = destination_of(&text, &text, MountKind::Volume)?;
         let point = point(MountKind::Volume, &destination);
+        let request = VolumeRequest { driver: host.volume_driver.clone(), ..VolumeRequest::default() };
         planned.entry(destination.into()).or_insert(Planned {
-            point,
-            volume: Some(VolumeRequest::default()),
+            volume: Some(request),
             copies: true,
-            creates_source: false,
+            ..Planned::new(point)
         });
     }
     Ok(planned.into_values().collect())
@@ -109,6 +118,7 @@ pub(super) fn point(kind: MountKind, destination: &str) -> MountPoint {
         tmpfs_options: String::new(),
         non_recursive: false,
         read_only_non_recursive: false,
+        subpath: String::new(),
         device: None,
     }
 }
@@ -142,54 +152,6 @@ fn name_of(kind: MountKind) -> &'static str {
     }
 }
 
-/// The destination of `--tmpfs`, whose options are checked as Docker does: by name, and whether there is a value.
-fn tmpfs_destination(path: &str, options: &str) -> Result<String, Error> {
-    const FLAGS: [&str; 26] = [
-        "defaults",
-        "ro",
-        "rw",
-        "suid",
-        "nosuid",
-        "dev",
-        "nodev",
-        "exec",
-        "noexec",
-        "sync",
-        "async",
-        "dirsync",
-        "remount",
-        "mand",
-        "nomand",
-        "atime",
-        "noatime",
-        "diratime",
-        "nodiratime",
-        "bind",
-        "rbind",
-        "relatime",
-        "norelatime",
-        "strictatime",
-        "nostrictatime",
-        "private",
-    ];
-    const VALUES: [&str; 7] = ["mode", "uid", "gid", "nr_inodes", "nr_blocks", "size", "mpol"];
-    let destination = absolute(path).map_err(Error::Invalid)?;
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        let known = match option.split_once('=') {
-            Some((name, _)) => VALUES.contains(&name),
-            None => {
-                FLAGS.contains(&option)
-                    || is_propagation(option)
-                    || matches!(option, "unbindable" | "runbindable")
-            }
-        };
-        if !known {
-            return Err(Error::Invalid(format!("invalid tmpfs option {option:?}")));
-        }
-    }
-    Ok(destination)
-}
-
 /// `[source:]destination[:mode]`.
 fn of_bind(text: &str) -> Result<Planned, Error> {
     let invalid = || Error::Invalid(format!("invalid volume specification: '{text}'"));
@@ -220,11 +182,11 @@ fn of_bind(text: &str) -> Result<Planned, Error> {
     point.propagation = words().find(|word| is_propagation(word)).unwrap_or_default().into();
     if is_path {
         point.source = clean_path(source).into();
-        return Ok(Planned { point, volume: None, copies: false, creates_source: true });
+        return Ok(Planned { creates_source: true, said: source.into(), ..Planned::new(point) });
     }
     let volume = VolumeRequest { name: source.into(), ..VolumeRequest::default() };
     let copies = !words().any(|word| word == "nocopy");
-    Ok(Planned { point, volume: Some(volume), copies, creates_source: false })
+    Ok(Planned { volume: Some(volume), copies, ..Planned::new(point) })
 }
 
 /// Words of a mode that the other kind of mount has.
@@ -269,7 +231,11 @@ fn of_mount(request: &MountRequest) -> Result<Planned, Error> {
     let destination = absolute(&request.target).map_err(|why| invalid(&why))?;
     let mut point = point(request.kind, &destination);
     point.writable = !request.read_only;
-    let mut planned = Planned { point, volume: None, copies: false, creates_source: request.create_source };
+    let mut planned = Planned {
+        creates_source: request.create_source,
+        said: request.source.clone(),
+        ..Planned::new(point)
+    };
     match request.kind {
         MountKind::Bind => {
             if request.source.is_empty() {
@@ -288,7 +254,21 @@ fn of_mount(request: &MountRequest) -> Result<Planned, Error> {
             planned.point.read_only_non_recursive = request.read_only_non_recursive;
         }
         MountKind::Volume => {
-            planned.copies = !request.no_copy;
+            let anonymous = request.source.is_empty();
+            if !request.subpath.is_empty() {
+                if anonymous {
+                    return Err(invalid("must not set Subpath when using anonymous volumes"));
+                }
+                if !subpath::is_local(&request.subpath) {
+                    return Err(invalid("subpath must be a relative path within the volume"));
+                }
+            }
+            if anonymous && request.read_only {
+                return Err(invalid("must not set ReadOnly mode when using anonymous volumes"));
+            }
+            planned.point.subpath.clone_from(&request.subpath);
+            // What the image has at the place would go to the volume's root, not to where this is mounted from.
+            planned.copies = !request.no_copy && request.subpath.is_empty();
             planned.volume = Some(VolumeRequest {
                 name: request.source.clone(),
                 driver: request.driver.clone(),
@@ -358,21 +338,6 @@ mod tests {
     }
 
     #[test]
-    fn options_of_a_tmpfs_are_those_that_docker_knows() {
-        for (path, options, want) in [
-            ("/t", "", None),
-            ("/t", "size=1m,mode=700,ro,noexec", None),
-            ("/t", "nonsense", Some("invalid tmpfs option \"nonsense\"")),
-            ("/t", "size", Some("invalid tmpfs option \"size\"")),
-            ("/t", "ro=1", Some("invalid tmpfs option \"ro=1\"")),
-            ("t", "", Some("invalid mount path: 't' mount path must be absolute")),
-        ] {
-            let got = tmpfs_destination(path, options).err().map(|error| error.to_string());
-            assert_eq!(got.as_deref(), want, "{path} {options}");
-        }
-    }
-
-    #[test]
     fn what_is_wrong_with_a_mount_is_told_in_dockers_words() {
         let bind = |text: &str| of_bind(text).err().map_or(String::new(), |error| error.to_string());
         assert_eq!(
@@ -396,6 +361,7 @@ mod tests {
             labels: BTreeMap::new(),
             driver: String::new(),
             driver_options: BTreeMap::new(),
+            subpath: String::new(),
             tmpfs_size_bytes: 0,
             tmpfs_mode: 0,
         };
@@ -415,6 +381,19 @@ mod tests {
             "invalid mount config for type \"bind\": invalid propagation mode: x"
         );
         assert_eq!(mount(request(MountKind::Bind, "/a")), "");
+        let volume = |source: &str, subpath: &str, read_only: bool| {
+            mount(MountRequest { subpath: subpath.into(), read_only, ..request(MountKind::Volume, source) })
+        };
+        assert_eq!(volume("v", "sub/../x", true), "");
+        for (source, subpath, read_only, want) in [
+            ("v", "../x", false, "subpath must be a relative path within the volume"),
+            ("v", "/x", false, "subpath must be a relative path within the volume"),
+            ("", "x", false, "must not set Subpath when using anonymous volumes"),
+            ("", "", true, "must not set ReadOnly mode when using anonymous volumes"),
+        ] {
+            let want = format!("invalid mount config for type \"volume\": {want}");
+            assert_eq!(volume(source, subpath, read_only), want);
+        }
     }
 
     #[test]

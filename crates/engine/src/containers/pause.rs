@@ -2,7 +2,7 @@
 
 use gantry_model::container::Status;
 use gantry_model::failpoint::{Point, reached};
-use gantry_runtime::shim::protocol::{Request, ResizeTty, TerminalSize};
+use gantry_runtime::shim::protocol::{RefusalKind, Request, ResizeTty, TerminalSize};
 use std::os::fd::{AsFd, OwnedFd};
 use tokio::sync::oneshot;
 
@@ -74,9 +74,14 @@ impl Task {
         };
         let (sender, receiver) = oneshot::channel::<Answer>();
         link.ask(request, &[], Pending::Caller(sender));
+        let id = self.known.record.id.clone();
         tokio::spawn(async move {
             let result = match receiver.await {
                 Ok(Ok(_)) => Ok(()),
+                // Another request of the kind came first.
+                Ok(Err(refusal)) if refusal.kind == RefusalKind::Conflict => {
+                    Err(Error::Conflict(format!("Container {id} is {}", refusal.text)))
+                }
                 Ok(Err(refusal)) => Err(Error::Internal(refusal.text)),
                 Err(_) => Err(Error::Internal("the container ended meanwhile".into())),
             };

@@ -15,6 +15,7 @@ use gantry_model::mount::MountKind;
 
 use super::core::{self, Core};
 use super::record::Record;
+use super::stop::Afterwards;
 use super::task::{Answerer, Message, Phase, Task};
 use super::{Containers, Error, RemoveOptions, supervise};
 use crate::sandboxes::Attached;
@@ -85,7 +86,8 @@ impl Task {
 
     /// Lets a thread take down what the shim does not.
     pub(super) fn settle_things(&mut self) {
-        if self.known.record.host.auto_remove && self.callers.removal.is_none() && self.restart_at.is_none() {
+        let goes = self.known.record.host.auto_remove && self.callers.afterwards == Afterwards::Rests;
+        if goes && self.callers.removal.is_none() && self.restart_at.is_none() {
             self.callers.removal = Some(Removal::automatic());
         }
         let (core, entry) = (Arc::clone(&self.core), Arc::clone(&self.entry));

@@ -15,6 +15,15 @@ impl Containers {
     /// # Errors
     /// [`Error::AlreadyStopped`] if it does not run.
     pub async fn stop(&self, container: &str, options: StopOptions) -> Result<(), Error> {
+        self.stop_and(container, options, Afterwards::Rests).await
+    }
+
+    async fn stop_and(
+        &self,
+        container: &str,
+        options: StopOptions,
+        afterwards: Afterwards,
+    ) -> Result<(), Error> {
         let signal = match options.signal.as_str() {
             "" => None,
             text => {
@@ -27,7 +36,7 @@ impl Containers {
             }
         };
         let timeout_s = options.timeout_s.map(|seconds| seconds.max(-1));
-        self.ask(container, |answer| Message::Stop { signal, timeout_s, answer }).await
+        self.ask(container, |answer| Message::Stop { signal, timeout_s, afterwards, answer }).await
     }
 
     /// Stops it if it runs, and starts it.
@@ -36,7 +45,7 @@ impl Containers {
     /// As [`Containers::stop`] and [`Containers::start`].
     pub async fn restart(&self, container: &str, options: StopOptions) -> Result<(), Error> {
         let entry = self.core.index.find(container)?;
-        match self.stop(entry.id.as_str(), options).await {
+        match self.stop_and(entry.id.as_str(), options, Afterwards::Starts).await {
             Ok(()) | Err(Error::AlreadyStopped) => {}
             Err(error) => return Err(error),
         }
@@ -49,8 +58,24 @@ impl Containers {
     }
 }
 
+/// What becomes of a container that is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Afterwards {
+    /// It rests, or goes if it was made to go (`--rm`).
+    #[default]
+    Rests,
+    /// It is started again: also one that was made to go stays.
+    Starts,
+}
+
 impl Task {
-    pub(super) fn on_stop(&mut self, signal: Option<i32>, timeout_s: Option<i64>, answer: Answerer<()>) {
+    pub(super) fn on_stop(
+        &mut self,
+        signal: Option<i32>,
+        timeout_s: Option<i64>,
+        afterwards: Afterwards,
+        answer: Answerer<()>,
+    ) {
         if self.cancel_own_restart() {
             return drop(answer.send(Ok(())));
         }
@@ -59,6 +84,7 @@ impl Task {
                 let request = Request::Stop(Stop { signal, timeout_s, generation: 0 });
                 link.ask(request, &[], Pending::Nobody);
                 reached(Point::StopAsked);
+                self.callers.afterwards = afterwards;
                 self.callers.stops.push(answer);
             }
             _ => drop(answer.send(Err(Error::AlreadyStopped))),

@@ -34,6 +34,7 @@ use super::link::{Answer, Arrival, Asked, Link, Pending};
 use super::record::{Record, State, View};
 use super::remove::{Removal, Settled};
 use super::start::Begun;
+use super::stop::Afterwards;
 use super::stopwatch::Stopwatch;
 use super::{Error, Exit, RemoveOptions, Update, WaitCondition, supervise};
 use crate::sandboxes::Attached;
@@ -46,7 +47,7 @@ pub(crate) enum Message {
     /// Start.
     Start(Answerer<()>),
     /// Stop, with signal and seconds; `None` is the container's own.
-    Stop { signal: Option<i32>, timeout_s: Option<i64>, answer: Answerer<()> },
+    Stop { signal: Option<i32>, timeout_s: Option<i64>, afterwards: Afterwards, answer: Answerer<()> },
     /// Send a signal.
     Kill { signal: i32, answer: Answerer<()> },
     /// Freeze.
@@ -126,6 +127,8 @@ pub(super) struct Callers {
     /// As `stops`, without the event `stop`.
     pub(super) kills: Vec<Answerer<()>>,
     pub(super) removal: Option<Removal>,
+    /// Of the stop under way.
+    pub(super) afterwards: Afterwards,
     pub(super) waiters: Vec<(WaitCondition, oneshot::Sender<Exit>)>,
     /// Clients that came before the start.
     pub(super) clients: Vec<(protocol::Attach, OwnedFd)>,
@@ -265,7 +268,9 @@ impl Task {
         }
         match message {
             Message::Start(answer) => self.on_start(answer),
-            Message::Stop { signal, timeout_s, answer } => self.on_stop(signal, timeout_s, answer),
+            Message::Stop { signal, timeout_s, afterwards, answer } => {
+                self.on_stop(signal, timeout_s, afterwards, answer);
+            }
             Message::Kill { signal, answer } => self.on_kill(signal, answer),
             Message::Pause(answer) => self.on_pause(answer),
             Message::Unpause(answer) => self.on_unpause(answer),

@@ -6,7 +6,7 @@ use gantry_model::container::RestartPolicy;
 use gantry_runtime::shim::protocol::Request;
 
 use super::config::Resources;
-use super::limits::{self, Available};
+use super::limits::{self, Available, Occasion};
 use super::link::Pending;
 use super::task::{Message, Task};
 use super::{Containers, Error, Update, core, spec};
@@ -18,10 +18,10 @@ impl Containers {
     /// # Errors
     /// [`Error::Conflict`] if the name is taken.
     pub async fn rename(&self, container: &str, name: &str) -> Result<(), Error> {
-        let name = name.strip_prefix('/').unwrap_or(name).to_owned();
         if name.is_empty() {
             return Err(Error::Invalid("Neither old nor new names may be empty".into()));
         }
+        let name = name.strip_prefix('/').unwrap_or(name).to_owned();
         self.core.index.find(container)?;
         if !crate::names::is_allowed(&name) {
             // Docker tells the name with its slash here.
@@ -70,41 +70,42 @@ impl Task {
     pub(super) fn update(&mut self, update: Update) -> Result<Vec<String>, Error> {
         let mut record = (*self.known.record).clone();
         let mut warnings = Vec::new();
+        let id = record.id.clone();
+        let cannot = |why: &str| format!("Cannot update container {id}: {why}");
+        let mut changes = update.host_config_json;
+        let given = match update.resources {
+            None => None,
+            Some(mut given) => {
+                let available = Available::here(self.core.host.cpus, &given);
+                warnings = limits::check(&mut given, &available, Occasion::Update)?;
+                echo(&mut changes, &given);
+                Some(given)
+            }
+        };
         if let Some(policy) = update.restart {
             if record.host.auto_remove && policy != RestartPolicy::No {
                 let text = "Restart policy cannot be updated because AutoRemove is enabled for the container";
-                return Err(Error::Invalid(text.into()));
+                return Err(Error::Conflict(cannot(text)));
             }
             record.host.restart = policy;
         }
-        if let Some(resources) = &update.resources {
-            if resources.memory > record.host.resources.memory_swap
-                && record.host.resources.memory_swap > 0
-                && resources.memory_swap == 0
-            {
-                return Err(Error::Conflict(format!(
-                    "Cannot update container {}: Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
-                    record.id
-                )));
-            }
-            merge(&mut record.host.resources, resources);
-            let available = Available::here(self.core.host.cpus, resources);
-            warnings = limits::check(&mut record.host.resources, &available)?;
+        if let Some(given) = &given {
+            clash(&record.host.resources, given).map_err(|why| Error::Conflict(cannot(why)))?;
+            merge(&mut record.host.resources, given);
             if self.known.state.is_running() {
-                let limits = spec::linux_resources(&record.host.resources)?;
+                let mut limits = spec::linux_resources(&record.host.resources)?;
+                if given.pids_limit.is_some_and(|limit| limit <= 0) {
+                    let mut pids = oci_spec::runtime::LinuxPids::default();
+                    pids.set_limit(-1);
+                    limits.set_pids(Some(pids));
+                }
                 let mut cgroup = self.core.host.open_cgroup(&record);
                 let updated = cgroup.update(&limits);
-                updated.map_err(|error| {
-                    Error::Internal(format!(
-                        "Cannot update container {}: {}",
-                        record.id,
-                        crate::chain(&error)
-                    ))
-                })?;
+                updated.map_err(|error| Error::Internal(cannot(&crate::chain(&error))))?;
                 warnings.extend(cgroup.warnings().iter().cloned());
             }
         }
-        patch(&mut record.host_config_json, &update.host_config_json);
+        patch(&mut record.host_config_json, &changes);
         self.core.ledger.write(|transaction| core::update_record(transaction, &record))?;
         if let (Some(policy), Some(link)) = (update.restart, &mut self.link) {
             link.ask(Request::SetRestartPolicy(policy), &[], Pending::Nobody);
@@ -113,6 +114,45 @@ impl Task {
         self.show();
         self.publish("update", Vec::new());
         Ok(warnings)
+    }
+}
+
+/// What cannot be changed beside what is there, in Docker's words.
+fn clash(there: &Resources, given: &Resources) -> Result<(), &'static str> {
+    let conflicts = [
+        (
+            given.nano_cpus > 0 && there.cpu_period > 0,
+            "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set",
+        ),
+        (
+            given.nano_cpus > 0 && there.cpu_quota > 0,
+            "Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set",
+        ),
+        (
+            given.cpu_period > 0 && there.nano_cpus > 0,
+            "Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set",
+        ),
+        (
+            given.cpu_quota > 0 && there.nano_cpus > 0,
+            "Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set",
+        ),
+        (
+            given.memory_swap == 0 && there.memory_swap > 0 && given.memory > there.memory_swap,
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+        ),
+    ];
+    conflicts.iter().find(|(clashes, _)| *clashes).map_or(Ok(()), |(_, why)| Err(*why))
+}
+
+/// Has inspect show what became of the limits that were given.
+fn echo(changes: &mut serde_json::Value, given: &Resources) {
+    if given.blkio_weight == 0
+        && let Some(fields) = changes.as_object_mut()
+    {
+        fields.remove("BlkioWeight");
+    }
+    if let (Some(..=0), Some(limit)) = (given.pids_limit, changes.get_mut("PidsLimit")) {
+        *limit = 0.into();
     }
 }
 
@@ -154,5 +194,59 @@ fn patch(whole: &mut serde_json::Value, changes: &serde_json::Value) {
         for (key, value) in changes {
             whole.insert(key.clone(), value.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_clashes_with_what_is_there_is_refused() {
+        let check = |there: Resources, given: Resources, want: Option<&str>| {
+            assert_eq!(clash(&there, &given).err(), want, "{there:?} {given:?}");
+        };
+        let none = Resources::default;
+        let cpus = || Resources { nano_cpus: 1, ..none() };
+        let period = || Resources { cpu_period: 1, ..none() };
+        let quota = || Resources { cpu_quota: 1, ..none() };
+        let memory = |memory, memory_swap| Resources { memory, memory_swap, ..none() };
+        check(none(), cpus(), None);
+        check(
+            period(),
+            cpus(),
+            Some("Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set"),
+        );
+        check(
+            quota(),
+            cpus(),
+            Some("Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set"),
+        );
+        check(
+            cpus(),
+            period(),
+            Some("Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set"),
+        );
+        check(
+            cpus(),
+            quota(),
+            Some("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set"),
+        );
+        check(memory(1, 2), memory(2, 0), None);
+        check(memory(1, 2), memory(3, 6), None);
+        check(
+            memory(1, 2),
+            memory(3, 0),
+            Some(
+                "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+            ),
+        );
+    }
+
+    #[test]
+    fn what_was_dropped_is_not_shown() {
+        let mut changes = serde_json::json!({"BlkioWeight": 500, "PidsLimit": -1, "Memory": 5});
+        echo(&mut changes, &Resources { pids_limit: Some(-1), memory: 5, ..Resources::default() });
+        assert_eq!(changes, serde_json::json!({"PidsLimit": 0, "Memory": 5}));
     }
 }

@@ -101,7 +101,9 @@ pub(crate) fn moment(text: &str) -> Option<Timestamp> {
     if let Ok(seconds) = text.parse() {
         return Some(Timestamp::from_secs(seconds));
     }
-    if let Ok(time) = Timestamp::parse_rfc3339(text) {
+    // A day, and a time of a day, are in UTC.
+    let whole = [text.to_owned(), format!("{text}Z"), format!("{text}T00:00:00Z")];
+    if let Some(time) = whole.iter().find_map(|text| Timestamp::parse_rfc3339(text).ok()) {
         return Some(time);
     }
     let ago = duration(text)?;

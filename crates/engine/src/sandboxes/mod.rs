@@ -199,7 +199,7 @@ impl Sandboxes {
             address: None,
             prefix: 0,
             gateway: None,
-            mac_address: String::new(),
+            mac_address: asked.map(|asked| asked.mac_address.clone()).unwrap_or_default(),
             aliases: asked.map(|asked| asked.aliases.clone()).unwrap_or_default(),
         }
     }

@@ -4,7 +4,7 @@ use gantry_sys::bpf::Instruction;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 /// What every container may use, whatever else is listed, as runc has it: type, major, minor, access.
-const ALWAYS: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 11] = [
+const ALWAYS: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 12] = [
     (LinuxDeviceType::C, None, None, "m"),
     (LinuxDeviceType::B, None, None, "m"),
     (LinuxDeviceType::C, Some(1), Some(3), "rwm"),
@@ -17,6 +17,8 @@ const ALWAYS: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 11] = [
     // Terminals: of each, and what makes them.
     (LinuxDeviceType::C, Some(136), None, "rwm"),
     (LinuxDeviceType::C, Some(5), Some(2), "rwm"),
+    // tun: what it makes stays in the container's network.
+    (LinuxDeviceType::C, Some(10), Some(200), "rwm"),
 ];
 
 /// The rules given, and what is always allowed.
@@ -36,6 +38,15 @@ pub(crate) fn with_usual(rules: &[LinuxDeviceCgroup]) -> Vec<LinuxDeviceCgroup> 
         if !all.contains(&rule) {
             all.push(rule);
         }
+    }
+    // After "nothing at all", what is allowed is listed by number, as runc lists it; else the order may matter.
+    if let [first, rest @ ..] = all.as_mut_slice()
+        && !first.allow()
+        && any(first)
+        && rest.iter().all(LinuxDeviceCgroup::allow)
+    {
+        let block = |rule: &LinuxDeviceCgroup| rule.typ() == Some(LinuxDeviceType::B);
+        rest.sort_by_key(|rule| (rule.major().unwrap_or(-1), rule.minor().unwrap_or(-1), !block(rule)));
     }
     all
 }

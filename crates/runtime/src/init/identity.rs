@@ -74,7 +74,8 @@ pub(crate) fn resolve(
     for name in &wanted.more_groups {
         let gid = user::resolve_group(files.group, name)
             .map_err(|error| report.refused(Reason::User, 0, format_args!("{error}")))?;
-        if groups.len() < groups.capacity() && !groups.contains(&gid) {
+        // The primary group may be given once more.
+        if groups.len() < groups.capacity() && !groups[1..].contains(&gid) {
             groups.push(gid);
         }
     }
@@ -152,27 +153,12 @@ fn is_null(stat: &Stat) -> bool {
     character && stat.st_rdev == rustix::fs::makedev(1, 3)
 }
 
-/// Sets the limits. One that may not be raised so far is set as high as may be, with a warning.
+/// Sets the limits. One that may not be raised so far is refused, as runc refuses it.
 pub(crate) fn limit(plan: &ProgramPlan, report: Report<'_>) -> Step {
-    for (resource, name, limit) in &plan.rlimits {
-        let result = match process::set_rlimit(*resource, *limit) {
-            Err(libc::EPERM) => process::rlimit(*resource).and_then(|present| {
-                let hard = limit.hard.min(present.hard);
-                let lowered = process::Rlimit { soft: limit.soft.min(hard), hard };
-                process::set_rlimit(*resource, lowered).inspect(|()| {
-                    report.warning(
-                        0,
-                        format_args!("{name} {} may not be raised here and is {hard}", limit.hard),
-                    );
-                })
-            }),
-            result => result,
-        };
-        result.map_err(|error| {
-            report.failed(
-                error,
-                format_args!("error setting rlimits: {name} soft {} hard {}", limit.soft, limit.hard),
-            )
+    for (resource, limit) in &plan.rlimits {
+        process::set_rlimit(*resource, *limit).map_err(|error| {
+            let text = "error setting rlimits for ready process: error setting rlimit type";
+            report.failed(error, format_args!("{text} {resource}"))
         })?;
     }
     Ok(())

@@ -27,7 +27,7 @@ use rustix::io::Errno;
 
 use crate::init::cgroup_mount::CgroupMounts;
 use crate::init::identity::{Identity, Room};
-use crate::init::plan::RootPlan;
+use crate::init::plan::{RootPlan, Sysctl};
 use crate::init::program::{Gate, Stage};
 use crate::init::report::{Report, Step};
 
@@ -54,7 +54,7 @@ pub(crate) struct ContainerPlan<'a> {
     /// Names for a new UTS namespace.
     pub(crate) hostname: Option<CString>,
     pub(crate) domainname: Option<CString>,
-    pub(crate) sysctls: Vec<(CString, CString)>,
+    pub(crate) sysctls: Vec<Sysctl>,
     pub(crate) root: RootPlan,
     pub(crate) cgroups: CgroupMounts,
 }
@@ -244,27 +244,34 @@ fn enter_namespaces(plan: &ContainerPlan<'_>, report: Report<'_>) -> Step {
 }
 
 /// Through the host's `/proc`, which shows the settings of the writer's namespaces and which no image can fake.
-fn write_sysctls(sysctls: &[(CString, CString)], report: Report<'_>) -> Step {
+fn write_sysctls(sysctls: &[Sysctl], report: Report<'_>) -> Step {
     if sysctls.is_empty() {
         return Ok(());
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let base = rustix::fs::open(c"/proc/sys", flags, Mode::empty())
         .map_err(|error| report.failed(error, format_args!("opening /proc/sys")))?;
-    for (path, value) in sysctls {
-        write_sysctl(base.as_fd(), path, value).map_err(|error| {
-            report.failed(error, format_args!("error writing sysctl {path:?} = {value:?}"))
+    // runc's texts, which name the procfs that it mounts for the purpose.
+    for Sysctl { key, path, value } in sysctls {
+        let (key, shown) = (rootfs::Shown(key), rootfs::Shown(path));
+        let file = open_sysctl(base.as_fd(), path).map_err(|error| {
+            let place = format_args!("openat2 fsmount:fscontext:proc/./sys/{shown}");
+            report.failed(error, format_args!("open sysctl {key} file: unsafe procfs detected: {place}"))
+        })?;
+        rustix::io::write(&file, value.to_bytes()).map_err(|error| {
+            let place = format_args!("write fsmount:fscontext:proc/./sys/{shown}");
+            report.failed(error, format_args!("failed to write sysctl {key} = {value:?}: {place}"))
         })?;
     }
     Ok(())
 }
 
-fn write_sysctl(base: BorrowedFd<'_>, path: &CStr, value: &CStr) -> Result<(), Errno> {
+fn open_sysctl(base: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
     let file = rooted::open_no_links(base, path, OFlags::WRONLY)?;
     if rustix::fs::fstatfs(&file)?.f_type != rootfs::PROC_MAGIC {
         return Err(Errno::XDEV);
     }
-    rustix::io::write(&file, value.to_bytes()).map(drop)
+    Ok(file)
 }
 
 /// Whether `/dev/console` shows the terminal.

@@ -41,12 +41,18 @@ pub(crate) enum What {
     Bind {
         /// The path.
         source: CString,
+        /// What is mounted below it: resolved beneath it when it is mounted, whatever the links there say.
+        below: Option<CString>,
         /// Whether mounts below come along.
         reach: Reach,
     },
     /// The host's control groups, as the container may see them.
     Cgroup,
 }
+
+/// The option of a bind that mounts what is below its source, and `=`; ours alone, as the engine writes it for a
+/// volume's subpath.
+pub const BIND_BELOW: &str = "gantry.below=";
 
 /// What the options of one mount say.
 #[derive(Debug, Default)]
@@ -55,6 +61,7 @@ struct Options {
     recursive: Attributes,
     propagation: Vec<(u64, Reach)>,
     bind: Option<Reach>,
+    below: Option<CString>,
     data: Vec<(CString, Option<CString>)>,
 }
 
@@ -75,7 +82,11 @@ pub(crate) fn plan(mount: &Mount) -> Result<MountPlan, LaunchError> {
     }
     let bind = options.bind.or((kind == "bind").then_some(Reach::Single));
     let what = match (bind, kind) {
-        (Some(reach), _) => What::Bind { source: c_string(source.as_os_str().as_bytes())?, reach },
+        (Some(reach), _) => What::Bind {
+            source: c_string(source.as_os_str().as_bytes())?,
+            below: options.below.take(),
+            reach,
+        },
         (None, "cgroup" | "cgroup2") => What::Cgroup,
         (None, "") => {
             return Err(invalid(format!("mount {}: no type is given", mount.destination().display())));
@@ -143,7 +154,11 @@ fn check_proc(destination: &CString, what: &What) -> Result<(), LaunchError> {
 pub(crate) fn read_only_file(source: &Path, destination: &str) -> Result<MountPlan, LaunchError> {
     Ok(MountPlan {
         destination: clean(Path::new(destination))?,
-        what: What::Bind { source: c_string(source.as_os_str().as_bytes())?, reach: Reach::Single },
+        what: What::Bind {
+            source: c_string(source.as_os_str().as_bytes())?,
+            below: None,
+            reach: Reach::Single,
+        },
         single: Attributes { set: Attributes::RDONLY, ..Attributes::default() },
         recursive: Attributes::default(),
         propagation: vec![(libc::MS_PRIVATE, Reach::Single)],
@@ -220,6 +235,9 @@ fn parse(options: &[String]) -> Result<Options, LaunchError> {
         match option {
             "bind" => parsed.bind = Some(parsed.bind.unwrap_or(Reach::Single)),
             "rbind" => parsed.bind = Some(Reach::Recursive),
+            _ if option.starts_with(BIND_BELOW) => {
+                parsed.below = Some(c_string(option[BIND_BELOW.len()..].as_bytes())?);
+            }
             // What the kernel does anyway, what only other tools read, or (copying up) what no caller of ours asks.
             "defaults" | "remount" | "async" | "loud" | "nomand" | "tmpcopyup" | "" => {}
             "idmap" | "ridmap" => return Err(invalid("idmapped mounts are not supported yet".into())),
@@ -267,7 +285,7 @@ mod tests {
         let What::Filesystem { options, .. } = &tmpfs.what else { panic!("{tmpfs:?}") };
         assert_eq!(options, &[(c"mode".into(), Some(c"755".into())), (CString::from(c"inode64"), None)]);
         let bind = check("bind", &["rbind", "rro", "rslave", "relatime"]);
-        assert_eq!(bind.what, What::Bind { source: c"/s".into(), reach: Reach::Recursive });
+        assert_eq!(bind.what, What::Bind { source: c"/s".into(), below: None, reach: Reach::Recursive });
         assert_eq!((bind.single.set, bind.recursive.set), (0, Attributes::RDONLY));
         assert_eq!(bind.propagation, [(libc::MS_SLAVE, Reach::Recursive)]);
     }

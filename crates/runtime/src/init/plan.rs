@@ -75,7 +75,7 @@ pub(crate) struct ProgramPlan {
     pub(crate) user: Wanted,
     pub(crate) umask: Option<u32>,
     pub(crate) caps: Option<CapsPlan>,
-    pub(crate) rlimits: Vec<(u32, &'static str, Rlimit)>,
+    pub(crate) rlimits: Vec<(u32, Rlimit)>,
     pub(crate) no_new_privs: bool,
     pub(crate) seccomp: Option<(Vec<Instruction>, Flags)>,
     pub(crate) personality: Option<u64>,
@@ -294,62 +294,115 @@ fn capabilities(caps: &LinuxCapabilities) -> CapsPlan {
     }
 }
 
-fn rlimits(process: &Process) -> Vec<(u32, &'static str, Rlimit)> {
+fn rlimits(process: &Process) -> Vec<(u32, Rlimit)> {
     let limits = process.rlimits().iter().flatten();
     limits
-        .map(|limit| {
-            let (number, name) = rlimit_number(limit.typ());
-            (number, name, Rlimit { soft: limit.soft(), hard: limit.hard() })
-        })
+        .map(|limit| (rlimit_number(limit.typ()), Rlimit { soft: limit.soft(), hard: limit.hard() }))
         .collect()
 }
 
-fn rlimit_number(kind: PosixRlimitType) -> (u32, &'static str) {
+fn rlimit_number(kind: PosixRlimitType) -> u32 {
     use PosixRlimitType as T;
     match kind {
-        T::RlimitCpu => (libc::RLIMIT_CPU, "RLIMIT_CPU"),
-        T::RlimitFsize => (libc::RLIMIT_FSIZE, "RLIMIT_FSIZE"),
-        T::RlimitData => (libc::RLIMIT_DATA, "RLIMIT_DATA"),
-        T::RlimitStack => (libc::RLIMIT_STACK, "RLIMIT_STACK"),
-        T::RlimitCore => (libc::RLIMIT_CORE, "RLIMIT_CORE"),
-        T::RlimitRss => (libc::RLIMIT_RSS, "RLIMIT_RSS"),
-        T::RlimitNproc => (libc::RLIMIT_NPROC, "RLIMIT_NPROC"),
-        T::RlimitNofile => (libc::RLIMIT_NOFILE, "RLIMIT_NOFILE"),
-        T::RlimitMemlock => (libc::RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK"),
-        T::RlimitAs => (libc::RLIMIT_AS, "RLIMIT_AS"),
-        T::RlimitLocks => (libc::RLIMIT_LOCKS, "RLIMIT_LOCKS"),
-        T::RlimitSigpending => (libc::RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING"),
-        T::RlimitMsgqueue => (libc::RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE"),
-        T::RlimitNice => (libc::RLIMIT_NICE, "RLIMIT_NICE"),
-        T::RlimitRtprio => (libc::RLIMIT_RTPRIO, "RLIMIT_RTPRIO"),
-        T::RlimitRttime => (libc::RLIMIT_RTTIME, "RLIMIT_RTTIME"),
+        T::RlimitCpu => libc::RLIMIT_CPU,
+        T::RlimitFsize => libc::RLIMIT_FSIZE,
+        T::RlimitData => libc::RLIMIT_DATA,
+        T::RlimitStack => libc::RLIMIT_STACK,
+        T::RlimitCore => libc::RLIMIT_CORE,
+        T::RlimitRss => libc::RLIMIT_RSS,
+        T::RlimitNproc => libc::RLIMIT_NPROC,
+        T::RlimitNofile => libc::RLIMIT_NOFILE,
+        T::RlimitMemlock => libc::RLIMIT_MEMLOCK,
+        T::RlimitAs => libc::RLIMIT_AS,
+        T::RlimitLocks => libc::RLIMIT_LOCKS,
+        T::RlimitSigpending => libc::RLIMIT_SIGPENDING,
+        T::RlimitMsgqueue => libc::RLIMIT_MSGQUEUE,
+        T::RlimitNice => libc::RLIMIT_NICE,
+        T::RlimitRtprio => libc::RLIMIT_RTPRIO,
+        T::RlimitRttime => libc::RLIMIT_RTTIME,
     }
 }
 
-/// Kernel settings as (path below `/proc/sys`, value).
-pub(crate) fn sysctls(linux: Option<&Linux>) -> Result<Vec<(CString, CString)>, LaunchError> {
+/// Settings that belong to an IPC namespace, beside those that begin with `fs.mqueue.`.
+const OF_IPC: [&str; 8] = [
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+];
+
+/// A kernel setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sysctl {
+    /// With dots, as it is told.
+    pub(crate) key: CString,
+    /// Below `/proc/sys`.
+    pub(crate) path: CString,
+    /// What is written.
+    pub(crate) value: CString,
+}
+
+/// Kernel settings. Any that is not of a namespace of the container's own is
+/// refused: it would change the host.
+pub(crate) fn sysctls(linux: Option<&Linux>) -> Result<Vec<Sysctl>, LaunchError> {
+    use oci_spec::runtime::LinuxNamespaceType as Type;
     let mut plans = Vec::new();
-    let has_network = linux.is_some_and(|linux| {
-        let mut namespaces = linux.namespaces().iter().flatten();
-        namespaces.any(|namespace| namespace.typ() == oci_spec::runtime::LinuxNamespaceType::Network)
-    });
+    let has = |kind: Type| {
+        let mut namespaces = linux.iter().flat_map(|linux| linux.namespaces().iter().flatten());
+        namespaces.any(|namespace| namespace.typ() == kind)
+    };
     for (key, value) in linux.and_then(|linux| linux.sysctl().as_ref()).into_iter().flatten() {
-        if key.starts_with("net.") && !has_network {
-            // It would change the host.
-            return Err(invalid(format!("sysctl {key:?} not allowed in host network namespace")));
+        let key = dotted(key);
+        let refused =
+            |why: &str| Err(LaunchError::new(crate::Reason::Setup, format!("sysctl {key:?} {why}")));
+        match key.as_str() {
+            key if OF_IPC.contains(&key) || key.starts_with("fs.mqueue.") => {
+                if !has(Type::Ipc) {
+                    return refused("is not allowed in the hosts ipc namespace");
+                }
+            }
+            key if key.starts_with("net.") => {
+                if !has(Type::Network) {
+                    return refused("not allowed in host network namespace");
+                }
+            }
+            "kernel.domainname" if has(Type::Uts) => {}
+            "kernel.hostname" if has(Type::Uts) => {
+                return refused("is not allowed as it conflicts with the OCI \"hostname\" field");
+            }
+            _ => return refused("is not in a separate kernel namespace"),
         }
         // `net.ipv4.conf.eth0/1.x` writes a dot of a name as a slash, as sysctl(8) does.
-        let swapped: String = key
-            .chars()
-            .map(|c| match c {
-                '.' => '/',
-                '/' => '.',
-                c => c,
-            })
-            .collect();
-        plans.push((c_string(swapped.as_bytes())?, c_string(value.as_bytes())?));
+        plans.push(Sysctl {
+            key: c_string(key.as_bytes())?,
+            path: c_string(swapped(&key).as_bytes())?,
+            value: c_string(value.as_bytes())?,
+        });
     }
     Ok(plans)
+}
+
+/// `net/ipv4/ip_forward` is another way to write `net.ipv4.ip_forward`.
+fn dotted(key: &str) -> String {
+    match key.find(['.', '/']) {
+        Some(at) if key.as_bytes()[at] == b'/' => swapped(key),
+        _ => key.to_owned(),
+    }
+}
+
+/// Dots for slashes, and slashes for dots.
+fn swapped(key: &str) -> String {
+    key.chars()
+        .map(|c| match c {
+            '.' => '/',
+            '/' => '.',
+            c => c,
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -362,6 +415,40 @@ mod tests {
         let expected: Vec<CString> = vec![c"A=3".into(), c"B=2".into()];
         assert_eq!(environment(&env).expect("env"), expected);
         assert!(environment(&["no".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn only_settings_of_the_containers_own_namespaces_are_taken() {
+        let check = |namespaces: &str, key: &str| {
+            let text = format!(r#"{{"namespaces":[{namespaces}],"sysctl":{{"{key}":"1"}}}}"#);
+            let linux: Linux = serde_json::from_str(&text).expect("a section");
+            sysctls(Some(&linux))
+                .map(|plans| plans[0].path.to_string_lossy().into_owned())
+                .map_err(|error| error.text)
+        };
+        let all = r#"{"type":"ipc"},{"type":"network"},{"type":"uts"}"#;
+        for (namespaces, key, want) in [
+            (all, "kernel.shmmax", Ok("kernel/shmmax")),
+            (all, "net/ipv4/ip_forward", Ok("net/ipv4/ip_forward")),
+            (all, "net.ipv4.conf.eth0/1.x", Ok("net/ipv4/conf/eth0.1/x")),
+            (all, "kernel.domainname", Ok("kernel/domainname")),
+            (all, "kernel.panic", Err("sysctl \"kernel.panic\" is not in a separate kernel namespace")),
+            (all, "vm/swappiness", Err("sysctl \"vm.swappiness\" is not in a separate kernel namespace")),
+            ("", "kernel.shmmax", Err("sysctl \"kernel.shmmax\" is not allowed in the hosts ipc namespace")),
+            (
+                "",
+                "fs/mqueue/msg_max",
+                Err("sysctl \"fs.mqueue.msg_max\" is not allowed in the hosts ipc namespace"),
+            ),
+            ("", "net.core.x", Err("sysctl \"net.core.x\" not allowed in host network namespace")),
+            (
+                "",
+                "kernel.domainname",
+                Err("sysctl \"kernel.domainname\" is not in a separate kernel namespace"),
+            ),
+        ] {
+            assert_eq!(check(namespaces, key), want.map(str::to_owned).map_err(str::to_owned), "{key}");
+        }
     }
 
     #[test]

@@ -34,12 +34,21 @@ pub(crate) fn open_sources(
 ) -> Step {
     for mount in mounts {
         let source = match &mount.what {
-            What::Bind { source, reach } => Some(clone_tree(CWD, source, *reach).map_err(|error| {
-                report.failed(
-                    error,
-                    format_args!("error mounting {source:?} to rootfs at \"/{}\"", Shown(&mount.destination)),
-                )
-            })?),
+            What::Bind { source, below, reach } => {
+                let cloned = match below {
+                    None => clone_tree(CWD, source, *reach),
+                    Some(below) => clone_below(source, below, *reach),
+                };
+                Some(cloned.map_err(|error| {
+                    report.failed(
+                        error,
+                        format_args!(
+                            "error mounting {source:?} to rootfs at \"/{}\"",
+                            Shown(&mount.destination)
+                        ),
+                    )
+                })?)
+            }
             _ => None,
         };
         sources.push(source);
@@ -74,6 +83,14 @@ pub(crate) fn clone_tree(at: BorrowedFd<'_>, path: &CStr, reach: Reach) -> Resul
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     open_tree(at, path, flags)
+}
+
+/// Copies what is below a directory. Whoever changes links there meanwhile does not lead out of it.
+fn clone_below(source: &CStr, below: &CStr, reach: Reach) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let base = rustix::fs::open(source, flags, Mode::empty())?;
+    let found = rooted::open_beneath(base.as_fd(), below, OFlags::PATH)?;
+    clone_tree(found.as_fd(), c"", reach)
 }
 
 /// Attaches a detached mount at what `target` refers to.

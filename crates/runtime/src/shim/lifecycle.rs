@@ -153,7 +153,7 @@ impl Supervisor {
             self.remove_cgroup();
             let resources = launch.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
             let cgroup = new_cgroup(path, launch.hierarchies.as_ref(), resources)
-                .map_err(|error| setup("making the cgroup", &error))?;
+                .map_err(|error| setup("error setting cgroup config for procHooks process", &error))?;
             self.container.cgroup = Some(cgroup);
         }
         let warnings = self.container.cgroup.as_mut().map(Cgroup::take_warnings);
@@ -365,7 +365,12 @@ impl Supervisor {
             Phase::Empty | Phase::Created(_) | Phase::Exited => return Err(not_running()),
         }
         let signal = stop.signal.unwrap_or(self.container.settings.stop_signal);
-        check_signal(signal)?;
+        // The container's own may be a number that is no signal: nothing is sent then, and the time runs out.
+        let is_signal = check_signal(signal);
+        let is_sent = is_signal.is_ok();
+        if stop.signal.is_some() {
+            is_signal?;
+        }
         let timeout_s = stop.timeout_s.unwrap_or(self.container.settings.stop_timeout_s);
         self.container.run.by_hand = true;
         self.announce(Event::Stopping { signal, timeout_s });
@@ -378,7 +383,9 @@ impl Supervisor {
             kill_at = Some(kill_at.map_or(earlier, |at| at.min(earlier)));
         }
         self.container.run.stop = Some(StopUnderWay { kill_at });
-        self.signal(signal)?;
+        if is_sent {
+            self.signal(signal)?;
+        }
         reached(Point::ShimSignalled);
         self.thaw_to_die();
         Ok(())
@@ -441,7 +448,8 @@ impl Supervisor {
             return Err(Refusal::new(RefusalKind::Conflict, "a container without a cgroup cannot be frozen"));
         };
         if self.container.run.paused == paused {
-            return Ok(());
+            let text = if paused { "already paused" } else { "not paused" };
+            return Err(Refusal::new(RefusalKind::Conflict, text));
         }
         let result = if paused { cgroup.freeze() } else { cgroup.thaw() };
         result.map_err(|error| Refusal::new(RefusalKind::Internal, chain(&error)))?;

@@ -36,6 +36,37 @@ fn binds_are_what_they_say() {
 }
 
 #[test]
+fn what_is_below_a_source_is_resolved_beneath_it() {
+    if skipped() {
+        return;
+    }
+    let rig = Rig::new();
+    let host = rig.base.join("host");
+    std::fs::create_dir_all(host.join("sub/deep")).expect("mkdir");
+    std::fs::write(host.join("sub/file"), "below\n").expect("write");
+    symlink("sub", host.join("link")).expect("link");
+    symlink("/etc", host.join("out")).expect("link");
+    symlink("../..", host.join("up")).expect("link");
+    let path = host.to_str().expect("text").to_owned();
+    let below = |place: &str| {
+        let option = format!("gantry.below={place}");
+        rig.run(&spec(&["sh", "-c", "cat /m/file || cat /m"], |spec| {
+            mount(spec, json!({"destination": "/m", "source": path, "options": ["rbind", option, "ro"]}));
+        }))
+    };
+    for good in ["sub", "link", "sub/deep/..", "sub/file"] {
+        assert_eq!(below(good).expect("it runs").stdout, "below\n", "{good}");
+    }
+    for (bad, why) in
+        [("out", "cross-device link"), ("up", "cross-device link"), ("nosuch", "no such file or directory")]
+    {
+        let text = below(bad).expect_err("refused").text;
+        assert!(text.starts_with(&format!("error mounting \"{path}\" to rootfs at \"/m\": ")), "{text}");
+        assert!(text.ends_with(why), "{text}");
+    }
+}
+
+#[test]
 fn read_only_reaches_below_if_asked() {
     if skipped() {
         return;

@@ -6,6 +6,7 @@ mod bad_disks;
 mod build;
 mod copy;
 mod crashes;
+mod flags;
 mod full_disk;
 mod images;
 mod lifecycle;

@@ -30,6 +30,7 @@ use crate::containers::Error;
 use crate::containers::core::Core;
 use crate::containers::index::Entry;
 use crate::containers::record::{Record, View};
+use crate::containers::subpath;
 
 /// `MS_PRIVATE`.
 const PRIVATE: u64 = 1 << 18;
@@ -151,6 +152,8 @@ fn opened(own: BorrowedFd<'_>) -> io::Result<(OwnedFd, OwnedFd)> {
 /// A tree of the host's that is mounted into the container.
 struct Bind {
     source: PathBuf,
+    /// What is mounted below it; empty is all.
+    subpath: String,
     destination: PathBuf,
     writable: bool,
 }
@@ -163,7 +166,12 @@ fn binds(record: &Record) -> Vec<Bind> {
         .into_iter()
         // A container that was never started has none yet.
         .filter(|(source, destination)| source.exists() && !taken(destination))
-        .map(|(source, destination)| Bind { source, destination, writable: !record.host.read_only })
+        .map(|(source, destination)| Bind {
+            source,
+            subpath: String::new(),
+            destination,
+            writable: !record.host.read_only,
+        })
         .collect();
     binds.extend(record.mounts.iter().filter(|point| point.kind != MountKind::Tmpfs).filter_map(|point| {
         let (source, writable) = match &point.device {
@@ -175,7 +183,12 @@ fn binds(record: &Record) -> Vec<Bind> {
             // In memory or elsewhere: there is nothing of it while the container does not run.
             Some(_) => return None,
         };
-        Some(Bind { source, destination: point.destination.clone(), writable })
+        Some(Bind {
+            source,
+            subpath: point.subpath.clone(),
+            destination: point.destination.clone(),
+            writable,
+        })
     }));
     binds.sort_by_key(|bind| bind.destination.components().count());
     binds
@@ -208,7 +221,12 @@ fn at_rest(core: &Core, record: &Record, own: BorrowedFd<'_>) -> Result<(OwnedFd
 fn tree_of(bind: &Bind) -> io::Result<OwnedFd> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    let tree = rustix::mount::open_tree(CWD, &bind.source, flags)?;
+    let tree = if bind.subpath.is_empty() {
+        rustix::mount::open_tree(CWD, &bind.source, flags)?
+    } else {
+        let below = subpath::open(&bind.source, &bind.subpath)?;
+        rustix::mount::open_tree(&below, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?
+    };
     if !bind.writable {
         let read_only = Attributes { set: Attributes::RDONLY, ..Attributes::default() };
         gantry_sys::mount::set_attributes(tree.as_fd(), c"", Reach::Recursive, read_only)

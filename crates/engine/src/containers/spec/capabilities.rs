@@ -114,7 +114,7 @@ fn parse(field: &str, names: &[String]) -> Result<(Vec<Capability>, bool), Error
     for name in names {
         let upper = name.to_ascii_uppercase();
         let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
-        if bare == "ALL" {
+        if upper == "ALL" {
             all = true;
             continue;
         }

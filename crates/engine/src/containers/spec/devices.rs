@@ -4,10 +4,13 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType};
+use oci_spec::runtime::{
+    LinuxBlockIo, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxThrottleDeviceBuilder,
+    LinuxWeightDeviceBuilder,
+};
 
 use crate::containers::Error;
-use crate::containers::config::{DeviceMapping, HostConfig};
+use crate::containers::config::{DeviceMapping, DeviceRate, DeviceWeight, HostConfig, RateKind, Resources};
 
 /// A device node of the host, and where it shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +118,50 @@ fn split(number: u64) -> (i64, i64) {
     (i64::try_from(major).unwrap_or(0), i64::try_from(minor).unwrap_or(0))
 }
 
+/// Looks up the block devices whose weights and traffic are set: nothing of them where none are.
+///
+/// # Errors
+/// [`Error::Invalid`] in Docker's words for one that is not there.
+pub(crate) fn block_io(resources: &Resources) -> Result<Option<LinuxBlockIo>, Error> {
+    if resources.blkio_rates.is_empty() && resources.blkio_weights.is_empty() {
+        return Ok(None);
+    }
+    let number = |path: &Path| {
+        let found = fs::metadata(path).map_err(|error| {
+            let why = match error.kind() {
+                std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+                _ => error.to_string(),
+            };
+            Error::Invalid(format!("stat {}: {why}", path.display()))
+        })?;
+        Ok::<_, Error>(split(found.rdev()))
+    };
+    let mut block = LinuxBlockIo::default();
+    let mut weights = Vec::new();
+    for DeviceWeight { path, weight } in &resources.blkio_weights {
+        let (major, minor) = number(path)?;
+        let device = LinuxWeightDeviceBuilder::default().major(major).minor(minor).weight(*weight);
+        weights.push(device.build().map_err(|error| Error::Internal(error.to_string()))?);
+    }
+    block.set_weight_device((!weights.is_empty()).then_some(weights));
+    for kind in [RateKind::ReadBps, RateKind::WriteBps, RateKind::ReadIops, RateKind::WriteIops] {
+        let mut devices = Vec::new();
+        for DeviceRate { path, rate, .. } in resources.blkio_rates.iter().filter(|rate| rate.kind == kind) {
+            let (major, minor) = number(path)?;
+            let device = LinuxThrottleDeviceBuilder::default().major(major).minor(minor).rate(*rate);
+            devices.push(device.build().map_err(|error| Error::Internal(error.to_string()))?);
+        }
+        let devices = (!devices.is_empty()).then_some(devices);
+        match kind {
+            RateKind::ReadBps => block.set_throttle_read_bps_device(devices),
+            RateKind::WriteBps => block.set_throttle_write_bps_device(devices),
+            RateKind::ReadIops => block.set_throttle_read_iops_device(devices),
+            RateKind::WriteIops => block.set_throttle_write_iops_device(devices),
+        };
+    }
+    Ok(Some(block))
+}
+
 /// Nodes to make.
 pub(super) fn nodes(devices: &[HostDevice]) -> Vec<LinuxDevice> {
     devices
@@ -215,6 +262,21 @@ mod tests {
         ] {
             assert_eq!(parse_rule(text).is_some(), good, "{text}");
         }
+    }
+
+    #[test]
+    fn rates_are_by_the_devices_numbers() {
+        let of = |path: &str| Resources {
+            blkio_rates: vec![DeviceRate { path: path.into(), kind: RateKind::WriteIops, rate: 7 }],
+            ..Resources::default()
+        };
+        let block = block_io(&of("/dev/null")).expect("a device").expect("a rate");
+        let rates = block.throttle_write_iops_device().as_ref().expect("one");
+        assert_eq!((rates[0].major(), rates[0].minor(), rates[0].rate()), (1, 3, 7));
+        assert!(block.throttle_read_bps_device().is_none());
+        let error = block_io(&of("/dev/nosuch")).expect_err("no device").to_string();
+        assert_eq!(error, "stat /dev/nosuch: no such file or directory");
+        assert_eq!(block_io(&Resources::default()), Ok(None));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod capabilities;
 mod devices;
 mod mounts;
 mod resources;
+mod security;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,8 +17,9 @@ use super::{Config, Error, HostConfig};
 use crate::settings::Defaults;
 
 pub(crate) use capabilities::parse_bounding_set;
-pub(crate) use devices::{HostDevice, scan as scan_devices};
+pub(crate) use devices::{HostDevice, block_io, scan as scan_devices};
 pub(crate) use resources::linux_resources;
+pub(crate) use security::SecurityOptions;
 
 /// What is known about the host and the sandbox when a container starts.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) host_capabilities: &'a [oci::Capability],
     /// Devices of the host: those asked for by `--device`, or all of them for `--privileged`.
     pub(crate) devices: Vec<HostDevice>,
+    /// Block devices whose weights and traffic are set.
+    pub(crate) block_io: Option<oci::LinuxBlockIo>,
     /// `hosts`, `hostname` and `resolv.conf`: this container's directory, or that of the container whose network
     /// it shares; `None` mounts none of them.
     pub(crate) network_files: Option<PathBuf>,
@@ -117,7 +121,11 @@ fn process(record: &Record, facts: &Facts<'_>) -> Result<oci::Process, Error> {
         .set_cwd(cwd.into())
         .set_capabilities(Some(capabilities::capabilities(&host.security, facts.host_capabilities)?))
         .set_rlimits(Some(resources::rlimits(&host.resources, facts.defaults)?))
-        .set_no_new_privileges(Some(no_new_privileges(host, facts.defaults)?))
+        .set_no_new_privileges(Some(
+            SecurityOptions::parse(&host.security.security_opt)?
+                .no_new_privileges
+                .unwrap_or(facts.defaults.no_new_privileges),
+        ))
         .set_oom_score_adj(i32::try_from(host.resources.oom_score_adj).ok());
     Ok(process)
 }
@@ -132,38 +140,51 @@ fn environment(record: &Record, facts: &Facts<'_>, tty: bool) -> Vec<String> {
     environment
 }
 
-/// `KEY=value` replaces or is appended; `KEY` alone removes.
+/// `KEY=value` replaces or is appended; `KEY` alone removes. That holds for what was there, as in Docker: what the
+/// changes themselves say twice comes twice, and the runtime takes the last.
 fn replace_or_append(environment: &mut Vec<String>, changes: &[String]) {
+    let mut before: Vec<Option<String>> = environment.drain(..).map(Some).collect();
+    let mut added = Vec::new();
     for change in changes {
         let key = change.split('=').next().unwrap_or_default();
-        let at = environment.iter().position(|entry| entry.split('=').next() == Some(key));
-        match (change.contains('='), at) {
-            (true, Some(at)) => environment[at].clone_from(change),
-            (true, None) => environment.push(change.clone()),
-            (false, Some(at)) => drop(environment.remove(at)),
+        let of_key = |entry: &&mut Option<String>| {
+            entry.as_deref().is_some_and(|entry| entry.split('=').next() == Some(key))
+        };
+        match (change.contains('='), before.iter_mut().find(of_key)) {
+            (true, Some(entry)) => *entry = Some(change.clone()),
+            (true, None) => added.push(change.clone()),
+            (false, Some(entry)) => *entry = None,
             (false, None) => {}
         }
     }
+    environment.extend(before.into_iter().flatten().chain(added));
 }
 
 fn linux(record: &Record, facts: &Facts<'_>) -> Result<oci::Linux, Error> {
     let host = &record.host;
     let privileged = host.security.privileged;
     let mut linux = oci::Linux::default();
+    let capabilities = capabilities::capabilities(&host.security, facts.host_capabilities)?;
+    let bounding: Vec<_> = capabilities.bounding().iter().flatten().copied().collect();
+    let seccomp = SecurityOptions::parse(&host.security.security_opt)?.own_seccomp(&bounding)?;
     let paths = |given: &Option<Vec<String>>, default: &[&str]| match given {
         Some(given) => given.clone(),
-        None if privileged || has_option(host, "systempaths=unconfined") => Vec::new(),
+        None if privileged => Vec::new(),
         None => default.iter().map(|path| (*path).to_owned()).collect(),
     };
     linux
         .set_namespaces(Some(namespaces(host, facts)))
         .set_masked_paths(Some(paths(&host.security.masked_paths, &MASKED)))
         .set_readonly_paths(Some(paths(&host.security.readonly_paths, &READ_ONLY)))
-        .set_sysctl(Some(sysctls(host)))
-        .set_seccomp(custom_seccomp(host)?)
+        .set_sysctl(Some(sysctls(&record.config, host)))
+        .set_seccomp(seccomp)
         .set_devices(Some(devices::nodes(&facts.devices)))
         .set_rootfs_propagation(mounts::root_propagation(record));
     let mut resources = linux_resources(&host.resources)?;
+    if let Some(mut block) = facts.block_io.clone() {
+        block.set_weight(resources.block_io().as_ref().and_then(oci::LinuxBlockIo::weight));
+        resources.set_block_io(Some(block));
+    }
     resources.set_devices(Some(devices::rules(host, &facts.devices)?));
     linux.set_resources(Some(resources));
     Ok(linux)
@@ -192,13 +213,17 @@ fn namespaces(host: &HostConfig, facts: &Facts<'_>) -> Vec<oci::LinuxNamespace> 
 }
 
 /// Unprivileged ping and low ports work wherever the network is the container's own.
-fn sysctls(host: &HostConfig) -> HashMap<String, String> {
+fn sysctls(config: &Config, host: &HostConfig) -> HashMap<String, String> {
     let mut sysctls = HashMap::new();
     if !is_host(&host.network_mode) && !host.network_mode.starts_with("container:") {
         sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "0".into());
         sysctls.insert("net.ipv4.ping_group_range".into(), "0 2147483647".into());
     }
     sysctls.extend(host.sysctls.iter().map(|(key, value)| (key.clone(), value.clone())));
+    if is_host(&host.namespaces.uts) && !config.domainname.is_empty() {
+        // The runtime refuses it, as it would change the host's.
+        sysctls.insert("kernel.domainname".into(), config.domainname.clone());
+    }
     sysctls
 }
 
@@ -207,57 +232,12 @@ fn sysctls(host: &HostConfig) -> HashMap<String, String> {
 /// # Errors
 /// [`Error::Invalid`] in Docker's words.
 pub(super) fn check_security(host: &HostConfig) -> Result<(), Error> {
-    const KNOWN: [&str; 6] =
-        ["seccomp", "no-new-privileges", "label", "apparmor", "systempaths", "writable-cgroups"];
     capabilities::capabilities(&host.security, &[])?;
-    no_new_privileges(host, &Defaults::default())?;
-    custom_seccomp(host)?;
-    for option in &host.security.security_opt {
-        let key = option.split(['=', ':']).next().unwrap_or_default();
-        if !KNOWN.contains(&key) {
-            return Err(Error::Invalid(format!("invalid --security-opt 2: {option:?}")));
-        }
-    }
-    Ok(())
+    SecurityOptions::parse(&host.security.security_opt).map(drop)
 }
 
 fn is_host(mode: &str) -> bool {
     mode == "host"
-}
-
-fn has_option(host: &HostConfig, option: &str) -> bool {
-    host.security.security_opt.iter().any(|given| given == option)
-}
-
-/// The value of a security option, written `key=value` or, as old clients do, `key:value`.
-pub(crate) fn security_option<'a>(host: &'a HostConfig, key: &str) -> Option<&'a str> {
-    host.security
-        .security_opt
-        .iter()
-        .filter_map(|given| given.strip_prefix(key))
-        .find_map(|rest| rest.strip_prefix('=').or_else(|| rest.strip_prefix(':')))
-}
-
-fn no_new_privileges(host: &HostConfig, defaults: &Defaults) -> Result<bool, Error> {
-    match security_option(host, "no-new-privileges") {
-        Some("true" | "1") => Ok(true),
-        Some("false" | "0") => Ok(false),
-        Some(other) => {
-            Err(Error::Invalid(format!("invalid --security-opt 2: \"no-new-privileges={other}\"")))
-        }
-        None => Ok(has_option(host, "no-new-privileges") || defaults.no_new_privileges),
-    }
-}
-
-/// A profile of the user's; Docker's default is an annotation, so that its list is not sent around.
-fn custom_seccomp(host: &HostConfig) -> Result<Option<oci::LinuxSeccomp>, Error> {
-    match security_option(host, "seccomp") {
-        None | Some("unconfined" | "builtin") => Ok(None),
-        Some(_) if host.security.privileged => Ok(None),
-        Some(json) => serde_json::from_str(json)
-            .map(Some)
-            .map_err(|error| Error::Invalid(format!("Decoding seccomp profile failed: {error}"))),
-    }
 }
 
 fn annotations(config: &Config, host: &HostConfig) -> HashMap<String, String> {
@@ -268,8 +248,8 @@ fn annotations(config: &Config, host: &HostConfig) -> HashMap<String, String> {
     if !host.group_add.is_empty() {
         annotations.insert("gantry.groups".into(), host.group_add.join(","));
     }
-    let default_profile = matches!(security_option(host, "seccomp"), None | Some("builtin"));
-    if default_profile && !host.security.privileged {
+    let options = SecurityOptions::parse(&host.security.security_opt);
+    if options.is_ok_and(|options| options.has_default_seccomp(host.security.privileged)) {
         annotations.insert("gantry.seccomp".into(), "default".into());
     }
     annotations

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use gantry_model::mount::{MountKind, MountPoint, VolumeDevice};
+use gantry_runtime::BIND_BELOW;
 use oci_spec::runtime::Mount;
 
-use super::{Facts, is_host};
+use super::{Facts, SecurityOptions, is_host};
 use crate::containers::Error;
 use crate::containers::record::Record;
 
@@ -15,7 +16,7 @@ const SHM_BYTES: u64 = 64 << 20;
 /// All mounts, parents before children.
 ///
 /// # Errors
-/// None yet; a mount that cannot be made is the runtime's to refuse.
+/// [`Error::Invalid`] for an option that a tmpfs does not have; a mount that cannot be made is the runtime's to refuse.
 pub(super) fn mounts(record: &Record, facts: &Facts<'_>) -> Result<Vec<Mount>, Error> {
     let mut own = Vec::new();
     let taken = |destination: &Path| record.mounts.iter().any(|point| point.destination == destination);
@@ -33,7 +34,9 @@ pub(super) fn mounts(record: &Record, facts: &Facts<'_>) -> Result<Vec<Mount>, E
             own.push(mount(path, "bind", directory.join(name), &["rbind", write, "rprivate"]));
         }
     }
-    own.extend(record.mounts.iter().map(of_point));
+    for point in &record.mounts {
+        own.push(of_point(point)?);
+    }
     // A stable sort: what has fewer components comes first, so that a mount over /etc keeps the files in it.
     own.sort_by_key(|mount| mount.destination().components().count());
     all.append(&mut own);
@@ -66,6 +69,9 @@ fn mount(destination: &str, kind: &str, source: impl Into<PathBuf>, options: &[&
 fn defaults(record: &Record, facts: &Facts<'_>) -> Vec<Mount> {
     let host = &record.host;
     let write = if host.security.privileged { "rw" } else { "ro" };
+    let said =
+        SecurityOptions::parse(&host.security.security_opt).ok().and_then(|said| said.writable_cgroups);
+    let cgroups = if said.unwrap_or(host.security.privileged) { "rw" } else { "ro" };
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
@@ -76,7 +82,7 @@ fn defaults(record: &Record, facts: &Facts<'_>) -> Vec<Mount> {
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", write]),
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", &[write, "nosuid", "noexec", "nodev"]),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &[cgroups, "nosuid", "noexec", "nodev"]),
     ];
     let ipc = host.namespaces.ipc.as_str();
     // Its queues are those of the IPC namespace that it is mounted in; the host need not have it mounted.
@@ -93,15 +99,15 @@ fn defaults(record: &Record, facts: &Facts<'_>) -> Vec<Mount> {
     mounts
 }
 
-fn of_point(point: &MountPoint) -> Mount {
+fn of_point(point: &MountPoint) -> Result<Mount, Error> {
     let destination = point.destination.to_string_lossy();
     if point.kind == MountKind::Tmpfs {
-        let options = tmpfs_options(&point.tmpfs_options);
+        let options = tmpfs_options(&point.tmpfs_options)?;
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        return mount(&destination, "tmpfs", "tmpfs", &options);
+        return Ok(mount(&destination, "tmpfs", "tmpfs", &options));
     }
     if let Some(device) = &point.device {
-        return of_device(&destination, device, point.writable);
+        return Ok(of_device(&destination, device, point.writable));
     }
     let propagation = if point.propagation.is_empty() { "rprivate" } else { &point.propagation };
     let recursive = propagation.starts_with('r') && !point.non_recursive;
@@ -112,7 +118,11 @@ fn of_point(point: &MountPoint) -> Mount {
         (false, true) => &["ro"],
         (false, false) => &["ro", "rro"],
     });
-    mount(&destination, "bind", &point.source, &options)
+    let below = format!("{BIND_BELOW}{}", point.subpath);
+    if !point.subpath.is_empty() {
+        options.push(&below);
+    }
+    Ok(mount(&destination, "bind", &point.source, &options))
 }
 
 /// What a volume's options have mounted: in the container's namespace alone, so each container has a tmpfs of its
@@ -127,8 +137,59 @@ fn of_device(destination: &str, device: &VolumeDevice, writable: bool) -> Mount 
     mount(destination, kind, &device.device, &options)
 }
 
+/// Options of a tmpfs without and with a value, as Docker checks them.
+const FLAGS: [&str; 34] = [
+    "defaults",
+    "ro",
+    "rw",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "exec",
+    "noexec",
+    "sync",
+    "async",
+    "dirsync",
+    "remount",
+    "mand",
+    "nomand",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "bind",
+    "rbind",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "private",
+    "rprivate",
+    "shared",
+    "rshared",
+    "slave",
+    "rslave",
+    "unbindable",
+    "runbindable",
+    "",
+];
+const VALUES: [&str; 7] = ["mode", "uid", "gid", "nr_inodes", "nr_blocks", "size", "mpol"];
+
 /// The defaults, each replaced by its opposite or its own value where that was given.
-fn tmpfs_options(given: &str) -> Vec<String> {
+///
+/// # Errors
+/// [`Error::Invalid`] in Docker's words, which checks them at the start and not before.
+fn tmpfs_options(given: &str) -> Result<Vec<String>, Error> {
+    for option in given.split(',') {
+        let (name, known) = match option.split_once('=') {
+            Some((name, _)) => (name, VALUES.contains(&name)),
+            None => (option, FLAGS.contains(&option)),
+        };
+        if !known {
+            return Err(Error::Invalid(format!("invalid tmpfs option {name:?}")));
+        }
+    }
     let mut options: Vec<String> = ["noexec", "nosuid", "nodev", "rprivate"].map(str::to_owned).into();
     for option in given.split(',').filter(|option| !option.is_empty()) {
         let key = |option: &str| {
@@ -139,5 +200,25 @@ fn tmpfs_options(given: &str) -> Vec<String> {
         options.retain(|have| key(have) != key(option));
         options.push(option.into());
     }
-    options
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_a_tmpfs_are_those_that_docker_knows() {
+        for (options, want) in [
+            ("", None),
+            ("size=1m,mode=700,ro,noexec", None),
+            ("nonsense", Some("nonsense")),
+            ("nonsense=1", Some("nonsense")),
+            ("size", Some("size")),
+            ("ro=1", Some("ro")),
+        ] {
+            let got = tmpfs_options(options).err().map(|error| error.to_string());
+            assert_eq!(got, want.map(|name| format!("invalid tmpfs option {name:?}")), "{options}");
+        }
+    }
 }

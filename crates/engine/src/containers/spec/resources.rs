@@ -78,6 +78,9 @@ fn positive(name: &str, value: i64) -> Result<u64, Error> {
 /// [`Error::Invalid`] for an unknown name.
 pub(super) fn rlimits(resources: &Resources, defaults: &Defaults) -> Result<Vec<oci::PosixRlimit>, Error> {
     let mut limits = defaults.ulimits.clone();
+    for (name, limit) in &mut limits {
+        lower(name, limit);
+    }
     limits.extend(resources.ulimits.iter().map(|(name, limit)| (name.clone(), *limit)));
     limits
         .into_iter()
@@ -89,6 +92,43 @@ pub(super) fn rlimits(resources: &Resources, defaults: &Defaults) -> Result<Vec<
             rlimit.build().map_err(|error| Error::Internal(error.to_string()))
         })
         .collect()
+}
+
+/// Lowers a default of the daemon's to what may be given here: every container would be refused with it otherwise.
+fn lower(name: &str, limit: &mut crate::containers::config::Ulimit) {
+    let Some(present) = number(name).and_then(|number| gantry_sys::process::rlimit(number).ok()) else {
+        return;
+    };
+    let most = i64::try_from(present.hard).unwrap_or(i64::MAX);
+    for value in [&mut limit.soft, &mut limit.hard] {
+        if u64::try_from(*value).unwrap_or(u64::MAX) > present.hard {
+            tracing::warn!("the default ulimit {name} may not be raised here and is {most}");
+            *value = most;
+        }
+    }
+}
+
+/// The kernel's number.
+fn number(name: &str) -> Option<u32> {
+    const NAMES: [&str; 16] = [
+        "cpu",
+        "fsize",
+        "data",
+        "stack",
+        "core",
+        "rss",
+        "nproc",
+        "nofile",
+        "memlock",
+        "as",
+        "locks",
+        "sigpending",
+        "msgqueue",
+        "nice",
+        "rtprio",
+        "rttime",
+    ];
+    NAMES.iter().position(|known| *known == name).and_then(|at| u32::try_from(at).ok())
 }
 
 fn kind(name: &str) -> Option<oci::PosixRlimitType> {

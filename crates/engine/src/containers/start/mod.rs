@@ -38,12 +38,16 @@ use super::link::{Asked, Link, reap_later};
 use super::record::{Record, State};
 use super::remove::Removal;
 use super::spec::{self, Facts};
+use super::stop::Afterwards;
 use super::stopwatch::Stopwatch;
 use super::task::{Answerer, Message, Phase, Task};
 use super::{Containers, Error, check, supervise};
 use crate::sandboxes::{self, Attached};
 
+mod joined;
 mod surroundings;
+
+use joined::Joined;
 
 /// How long a shim may take to answer while a start is undone.
 pub(super) const UNDO_PATIENCE: Duration = Duration::from_secs(10);
@@ -103,6 +107,7 @@ impl Task {
             _ => {}
         }
         self.restart_at = None;
+        self.callers.afterwards = Afterwards::Rests;
         self.known.state.restart_count = 0;
         self.callers.starts.push(answer);
         self.begin();
@@ -244,8 +249,10 @@ impl Start {
         devices(&self.record.host.device_requests).map_err(early)?;
         super::propagation::check(&self.record.mounts).map_err(early)?;
         super::propagation::check_devices(&self.record.mounts).map_err(early)?;
+        super::subpath::check(&self.record.mounts).map_err(early)?;
         let joined = self.joined().map_err(early)?;
         let hostname = super::hostname(&self.core, &self.record);
+        self.check_hostname(&hostname).map_err(early)?;
         let namespaces = sandbox::begin(self.sandbox_spec(&hostname))
             .map_err(|error| early(Error::Internal(crate::chain(&error))))?;
         let (network, sockets) = self.record_sandbox(&joined).map_err(early)?;
@@ -376,6 +383,7 @@ impl Start {
             cgroup_v2: host.cgroups.version == gantry_runtime::cgroup::Version::V2,
             host_capabilities: &host.capabilities,
             devices: spec::scan_devices(&record.host)?,
+            block_io: spec::block_io(&record.host.resources)?,
             network_files: Some(joined.files.clone().unwrap_or_else(|| record.directory.clone())),
             shared_shm: self.shared_shm(joined)?,
             hostname,
@@ -408,7 +416,7 @@ impl Start {
             log: super::log_driver::config(record)?,
             restart: record.host.restart,
             restart_count: self.state.restart_count,
-            stop_signal: check::signal(stop_signal)?,
+            stop_signal: stop_signal.parse().or_else(|_| check::signal(stop_signal))?,
             stop_timeout_s: record.config.stop_timeout_s.unwrap_or(10).max(-1),
             descriptors: Vec::new(),
             attach: self.clients.iter().map(|(attach, _)| attach.clone()).collect(),
@@ -455,79 +463,15 @@ impl Start {
     }
 }
 
-/// What is joined of other containers.
-#[derive(Default)]
-struct Joined {
-    net: Option<OwnedFd>,
-    ipc: Option<OwnedFd>,
-    pid: Option<OwnedFd>,
-    /// The other's network, if that is shared.
-    owner: Option<Arc<Attached>>,
-    /// The other's `hosts`, `hostname` and `resolv.conf`, if the network is shared.
-    files: Option<PathBuf>,
-    /// The other's `/dev/shm`, if IPC is shared.
-    shm: Option<PathBuf>,
-}
-
-impl Start {
-    fn joined(&self) -> Result<Joined, Error> {
-        let host = &self.record.host;
-        let mut joined = Joined::default();
-        if let Some(other) = host.network_mode.strip_prefix("container:") {
-            let found = self.core.index.find(other).map_err(|error| {
-                Error::Internal(format!("joining network namespace of container: {error}"))
-            })?;
-            if found.id == self.record.id {
-                return Err(Error::Internal("cannot join own network namespace".into()));
-            }
-            let (view, namespace) = self.namespace_of(other, "net", "network namespace")?;
-            joined.net = Some(namespace);
-            joined.files = Some(view.record.directory.clone());
-            joined.owner = Some(Arc::clone(&view.network));
-        }
-        if let Some(other) = host.namespaces.pid.strip_prefix("container:") {
-            joined.pid = Some(self.namespace_of(other, "pid", "PID namespace")?.1);
-        }
-        if let Some(other) = host.namespaces.ipc.strip_prefix("container:") {
-            let (view, namespace) = self.namespace_of(other, "ipc", "IPC namespace")?;
-            if view.record.host.namespaces.ipc != "shareable" {
-                let text = format!("cannot join IPC of a non-shareable container: {}", view.record.id);
-                return Err(Error::Conflict(text));
-            }
-            joined.ipc = Some(namespace);
-            joined.shm = Some(self.core.host.shim_directory(&view.record.id).join("shm"));
-        }
-        Ok(joined)
-    }
-
-    /// Opens a namespace of another container's process, and makes sure that it is still that process.
-    fn namespace_of(
-        &self,
-        other: &str,
-        file: &str,
-        what: &str,
-    ) -> Result<(Arc<super::View>, OwnedFd), Error> {
-        let view = self.core.index.find(other)?.view();
-        let not_running = || {
-            let (name, status) = (&view.record.name, view.state.status.as_str());
-            Error::Conflict(format!(
-                "cannot join {what} of a non running container: container {name} is {status}"
-            ))
-        };
-        if !view.state.is_running() {
-            return Err(not_running());
-        }
-        let opened =
-            std::fs::File::open(format!("/proc/{}/ns/{file}", view.state.pid)).map_err(|_| not_running())?;
-        let pid = i32::try_from(view.state.pid).map_err(|_| not_running())?;
-        gantry_runtime::Process::adopt(pid, view.state.start_time_ticks).map_err(|_| not_running())?;
-        Ok((view, opened.into()))
-    }
-}
-
 /// Refuses what `--gpus` asks for, in Docker's words: no driver gives devices.
 fn devices(requests: &[DeviceRequest]) -> Result<(), Error> {
-    let Some(DeviceRequest { driver, capabilities }) = requests.first() else { return Ok(()) };
+    let Some(DeviceRequest { driver, capabilities, devices }) = requests.first() else { return Ok(()) };
+    if driver == "cdi" {
+        let devices = devices.join(", ");
+        return Err(Error::Internal(format!(
+            "CDI device injection failed: unresolvable CDI devices {devices}"
+        )));
+    }
     let all: Vec<String> = capabilities.iter().map(|group| format!("[{}]", group.join(" "))).collect();
     let all = all.join(" ");
     Err(Error::Internal(format!("could not select device driver {driver:?} with capabilities: [{all}]")))
@@ -541,6 +485,7 @@ mod tests {
     fn no_driver_gives_devices() {
         let request = |capabilities: &[&[&str]]| DeviceRequest {
             driver: String::new(),
+            devices: Vec::new(),
             capabilities: capabilities
                 .iter()
                 .map(|all| all.iter().map(|one| (*one).into()).collect())
