@@ -170,9 +170,9 @@ fn matches(event: &Event, filters: &Filters) -> bool {
     let actor = |key: &str| {
         any(key, &|wanted| {
             let name = event.attributes.get("name").map(String::as_str);
-            // Docker takes a beginning of a name as well as one of an id.
+            // Docker takes a beginning of a name as well as one of an id, and of whatever has it.
             let named = name.is_some_and(|name| name.starts_with(wanted));
-            event.kind == key && (event.actor.starts_with(wanted) || named)
+            event.actor.starts_with(wanted) || named
         })
     };
     // `exec_create` stands for `exec_create: sh -c true`.

@@ -349,7 +349,7 @@ mod tests {
     fn exit_codes_of_failed_starts() {
         for (platform, good) in [("linux/amd64", true), ("arm64", true), ("bogus", false), ("a/b/c/d", false)]
         {
-            assert_eq!(check_platform(platform).is_ok(), good, "{platform}");
+            assert_eq!(super::platform(platform).is_ok(), good, "{platform}");
         }
         for (text, code) in [
             ("… exec: \"x\": executable file not found in $PATH: unknown", 127),
@@ -361,6 +361,15 @@ mod tests {
         }
         assert_eq!(familiar("r:5000/a"), "r:5000/a:latest");
         assert_eq!(familiar("a:1"), "a:1");
+    }
+
+    #[test]
+    fn half_a_platform_is_completed() {
+        for (given, whole) in
+            [("Linux", "linux/"), ("arm64", "linux/arm64"), ("linux/arm/v7", "linux/arm/v7")]
+        {
+            assert!(super::platform(given).is_ok_and(|platform| platform.starts_with(whole)), "{given}");
+        }
     }
 
     #[test]

@@ -183,6 +183,9 @@ fn mounts(
             return Err(Error::Invalid("volumes-from specification cannot be an empty string".into()));
         }
         let (name, mode) = from.split_once(':').unwrap_or((from, ""));
+        if name.is_empty() {
+            return Err(Error::Invalid("invalid name or ID supplied: \"\"".into()));
+        }
         let other = core.index.find(name)?.view();
         inherited.extend(mountpoints::inherit(&other.record.mounts, mode)?);
     }

@@ -321,12 +321,13 @@ impl Containers {
         let view = entry.view();
         let (attach, client) = client.unzip();
         let size = options.console_size.or(exec.request.console_size).unwrap_or_default();
-        let user = if exec.request.user.is_empty() { &view.record.config.user } else { &exec.request.user };
+        let users = [exec.request.user.as_str(), view.record.config.user.as_str(), "0"];
+        let user = users.into_iter().find(|user| !user.is_empty()).unwrap_or_default();
         let request = Request::Exec(Box::new(protocol::Exec {
             exec_id: exec.id.to_string(),
             generation: 0,
             process: self.exec_process(&view, &exec.request)?,
-            user: user.clone(),
+            user: user.to_owned(),
             terminal_size: TerminalSize { rows: size.0, cols: size.1 },
             attach,
         }));

@@ -91,15 +91,17 @@ pub(super) fn check(requests: &[MountRequest]) -> Result<(), Error> {
 
 /// The mount points of another container as `--volumes-from` gives them on: no tmpfs.
 pub(super) fn inherit(points: &[MountPoint], mode: &str) -> Result<Vec<MountPoint>, Error> {
-    let read_only = match mode {
-        "" | "rw" | "z" | "Z" => false,
-        "ro" => true,
-        other => return Err(Error::Invalid(format!("invalid mode: {other}"))),
-    };
+    let words = || mode.split(',');
+    if !(mode.is_empty() || is_mode(mode)) || words().any(|word| word == "nocopy" || is_propagation(word)) {
+        return Err(Error::Invalid(format!("invalid mode: {mode}")));
+    }
+    let read_only = words().any(|word| word == "ro");
     let kept = points.iter().filter(|point| point.kind != MountKind::Tmpfs).cloned();
     Ok(kept
         .map(|mut point| {
             point.writable &= !read_only;
+            // What was written of the other's mount is not said of this one.
+            point.mode.clear();
             point
         })
         .collect())
@@ -393,6 +395,21 @@ mod tests {
         ] {
             let want = format!("invalid mount config for type \"volume\": {want}");
             assert_eq!(volume(source, subpath, read_only), want);
+        }
+    }
+
+    #[test]
+    fn mounts_of_others_are_taken_with_a_mode() {
+        let point = MountPoint { mode: "ro,z".into(), ..point(MountKind::Bind, "/b") };
+        let check = |mode: &str| {
+            let taken = inherit(std::slice::from_ref(&point), mode).map_err(|error| error.to_string())?;
+            Ok::<_, String>((taken[0].writable, taken[0].mode.clone()))
+        };
+        for (mode, writable) in [("", true), ("rw", true), ("z", true), ("ro", false), ("ro,z", false)] {
+            assert_eq!(check(mode), Ok((writable, String::new())), "{mode}");
+        }
+        for bad in ["x", "ro,rw", "nocopy", "rslave", "ro:rw"] {
+            assert_eq!(check(bad), Err(format!("invalid mode: {bad}")));
         }
     }
 

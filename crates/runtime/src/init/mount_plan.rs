@@ -236,7 +236,7 @@ fn parse(options: &[String]) -> Result<Options, LaunchError> {
             "bind" => parsed.bind = Some(parsed.bind.unwrap_or(Reach::Single)),
             "rbind" => parsed.bind = Some(Reach::Recursive),
             _ if option.starts_with(BIND_BELOW) => {
-                parsed.below = Some(c_string(option[BIND_BELOW.len()..].as_bytes())?);
+                parsed.below = Some(c_string(&option.as_bytes()[BIND_BELOW.len()..])?);
             }
             // What the kernel does anyway, what only other tools read, or (copying up) what no caller of ours asks.
             "defaults" | "remount" | "async" | "loud" | "nomand" | "tmpcopyup" | "" => {}

@@ -242,9 +242,9 @@ fn is_host(mode: &str) -> bool {
 
 fn annotations(config: &Config, host: &HostConfig) -> HashMap<String, String> {
     let mut annotations = HashMap::new();
-    if !config.user.is_empty() {
-        annotations.insert("gantry.user".into(), config.user.clone());
-    }
+    // Also root's groups are what the container's files say.
+    let user = if config.user.is_empty() { "0" } else { &config.user };
+    annotations.insert("gantry.user".into(), user.into());
     if !host.group_add.is_empty() {
         annotations.insert("gantry.groups".into(), host.group_add.join(","));
     }
