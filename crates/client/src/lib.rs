@@ -110,7 +110,9 @@ pub fn segment(name: &str) -> String {
 /// Escapes an image's name for a path: its slashes and colons stay, as Docker's own client has it.
 #[must_use]
 pub fn image_path(name: &str) -> String {
-    name.split('/')
+    name.strip_prefix('/')
+        .unwrap_or(name)
+        .split('/')
         .map(|part| {
             part.split(':').map(|piece| segment(piece).replace("%40", "@")).collect::<Vec<_>>().join(":")
         })

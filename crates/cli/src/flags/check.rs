@@ -94,7 +94,7 @@ fn is_domain(text: &str) -> bool {
 pub(crate) fn host_entry(text: &str) -> Result<String, String> {
     let at = text.find('=').or_else(|| text.find(':'));
     let (name, address) = at.map_or((text, ""), |at| (&text[..at], &text[at + 1..]));
-    if name.is_empty() || address.is_empty() {
+    if name.is_empty() || at.is_none() {
         return Err(format!("bad format for add-host: {text:?}"));
     }
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
@@ -163,7 +163,7 @@ pub(crate) fn gpus(text: &str) -> Result<Vec<(String, String)>, String> {
         match key.as_str() {
             "count" if value != "all" && value.parse::<i64>().is_err() => {
                 return Err(format!(
-                    "invalid count ({value}): value must be either \"all\" or an integer: strconv.Atoi: parsing {value:?}: invalid syntax"
+                    "invalid count ({value}): value must be either \"all\" or an integer: invalid syntax"
                 ));
             }
             "driver" | "count" | "device" | "options" | "capabilities" => fields.push((key, value)),

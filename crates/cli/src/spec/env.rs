@@ -41,7 +41,7 @@ pub(crate) fn labels(files: &[&str], flags: &[&str]) -> Outcome<Map<String, Valu
     let mut all = Vec::new();
     for file in files {
         // A bare name takes our own value, as of a variable.
-        let lines = lines(file).map_err(|why| of_file("label", file, why))?;
+        let lines = lines(file).map_err(|why| of_file("env", file, why))?;
         all.extend(lines.into_iter().filter_map(|line| match line.contains('=') {
             true => Some(line),
             false => std::env::var(&line).ok().map(|value| format!("{line}={value}")),

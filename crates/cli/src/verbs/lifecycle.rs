@@ -246,7 +246,8 @@ fn update(context: &Context, flags: &Parsed) -> Outcome {
             Err(error) => errors.push(error.to_string()),
         }
     }
-    eprint!("{warnings}");
+    // Where the stock client says them.
+    print!("{warnings}");
     fail_with(errors)
 }
 

@@ -52,14 +52,26 @@ impl Task {
         self.send_kill(signal, cancels_restart);
         // Docker's rule, too: what is frozen must hear of its end.
         let paused = self.known.state.status == Status::Paused;
-        if let (true, true, Some(link)) = (paused && signal != KILL, cancels_restart, &mut self.link) {
-            link.ask(Request::Resume, &[], Pending::Nobody);
+        if paused && signal != KILL && cancels_restart {
+            return self.thaw(answer);
         }
         if signal == KILL {
             self.callers.kills.push(answer);
         } else {
             let _ = answer.send(Ok(()));
         }
+    }
+
+    /// Thaws what was sent a signal, and answers when it hears of it; that it has ended of it meanwhile is fine.
+    fn thaw(&mut self, answer: Answerer<()>) {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        if let Some(link) = &mut self.link {
+            link.ask(Request::Resume, &[], Pending::Caller(sender));
+        }
+        tokio::spawn(async move {
+            let _ = receiver.await;
+            let _ = answer.send(Ok(()));
+        });
     }
 
     /// Sends a signal to the container's process.
