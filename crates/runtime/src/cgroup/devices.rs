@@ -245,7 +245,11 @@ mod tests {
     fn the_usual_devices_are_always_allowed() {
         let deny = rule(r#"{"allow":false,"access":"rwm"}"#);
         let null = rule(r#"{"allow":true,"type":"c","major":1,"minor":3,"access":"rwm"}"#);
-        assert_eq!(with_usual(&[deny.clone(), null]).len(), 12);
+        let own = rule(r#"{"allow":true,"type":"b","major":7,"minor":0,"access":"r"}"#);
+        let all = with_usual(&[deny.clone(), own, null]);
+        let lines: Vec<String> = all.iter().map(|rule| v1_line(rule).1).collect();
+        assert_eq!(lines[..4], ["a *:* rwm", "b *:* m", "c *:* m", "c 1:3 rwm"]);
+        assert_eq!(lines[11..], ["b 7:0 r", "c 10:200 rwm", "c 136:* rwm"]);
         let program = v2_program(&with_usual(&[deny]));
         assert!(run(&program, 2, 6, 1, 7) && run(&program, 1, 1, 8, 0) && !run(&program, 1, 2, 8, 0));
         assert_eq!(with_usual(&[rule(r#"{"allow":true,"access":"rwm"}"#)]).len(), 1);
