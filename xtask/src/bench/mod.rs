@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// The buildx plug-in to compare with BuildKit by; without it, the CLI's plug-in directories are searched
     #[arg(long)]
     buildx: Option<PathBuf>,
+    /// Measure the programs in this directory instead of building them
+    #[arg(long)]
+    bin_dir: Option<PathBuf>,
     /// Interleaved runs of each case
     #[arg(long, default_value_t = 20)]
     runs: u32,
@@ -57,7 +60,7 @@ impl Args {
 /// Measures, and prints the table as it goes.
 pub(crate) fn run(args: &Args) -> Result<()> {
     host::install(&[host::TO_BUILD, host::TO_MAKE_IMAGES, host::TO_COMPARE])?;
-    let binaries = dist::run()?;
+    let binaries = args.bin_dir.clone().map_or_else(dist::run, Ok)?;
     let work = std::env::temp_dir().join(format!("gantry-bench-{}", std::process::id()));
     std::fs::create_dir(&work)?;
     let measured = measure(args, &binaries, &work);

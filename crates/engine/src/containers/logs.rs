@@ -127,7 +127,9 @@ impl Containers {
             details: options.details,
         };
         let failed = |error: std::io::Error| Error::Internal(format!("the log cannot be opened: {error}"));
-        let reader = Reader::open(&view.record.directory.join("log"), query).map_err(failed)?;
+        // A tail of packed files is found by unpacking them.
+        let directory = view.record.directory.join("log");
+        let reader = crate::blocking(move || Reader::open(&directory, query)).await.map_err(failed)?;
         let follow = match waiter {
             Some(waiter) => Some(follow(&reader, waiter).map_err(failed)?),
             None => None,
