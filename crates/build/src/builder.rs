@@ -18,8 +18,9 @@ use crate::error::BuildError;
 use crate::event::{BuildEvent, Outcome};
 use crate::executor::Executor;
 use crate::export::ImageState;
+use crate::fetch::{Fetcher, is_address, is_repository};
 use crate::graph::{FileAction, Op};
-use crate::op::StoreWorker;
+use crate::op::{Remotes, StoreWorker};
 use crate::request::{BuildRequest, ContextSource};
 use crate::solver::cache::CacheDatabase;
 use crate::solver::{CacheUse, Solver, Value};
@@ -34,6 +35,8 @@ pub struct BuilderOptions {
     pub directory: PathBuf,
     /// What runs `RUN` steps.
     pub executor: Arc<dyn Executor>,
+    /// What fetches the files of `ADD` and contexts that are elsewhere.
+    pub fetcher: Arc<dyn Fetcher>,
     /// What a context may hold.
     pub limits: ContextLimits,
 }
@@ -120,9 +123,7 @@ impl Builder {
                 Context::receive(input, self.options.directory.join(&name), &self.options.limits)?
             }
             ContextSource::Remote(address) => {
-                return Err(BuildError::Unsupported(format!(
-                    "the remote context {address} is not supported yet: fetch it first, and build from the directory"
-                )));
+                self.fetch_context(&address, self.options.directory.join(&name))?
             }
         };
         let text = context.take_dockerfile(&dockerfile, &self.options.limits)?;
@@ -134,12 +135,18 @@ impl Builder {
             .leases()
             .temporary("build")
             .map_err(|error| BuildError::internal("holding the base images failed", error))?;
-        let resolver = StoreResolver { store: &self.options.store, lease: &holding };
+        let resolver = StoreResolver { store: &self.options.store, lease: &holding, pull: options.pull };
         let lowering = Lowering::new(&file, &options, &resolver)?;
         let mut worker = StoreWorker {
             store: &self.options.store,
             lease: &lease,
             context: &context,
+            remotes: Remotes {
+                fetcher: self.options.fetcher.as_ref(),
+                directory: self.options.directory.join(format!("{name}-fetched")),
+                limits: &self.options.limits,
+                fetched: Vec::new(),
+            },
             executor: self.options.executor.as_ref(),
             run: &options.run,
             cancel,
@@ -174,6 +181,21 @@ impl Builder {
         events(BuildEvent::Built { image });
         tags.into_iter().for_each(|reference| events(BuildEvent::Tagged { reference }));
         Ok(BuiltImage { image })
+    }
+
+    fn fetch_context(&self, address: &str, directory: PathBuf) -> Result<Context, BuildError> {
+        if is_repository(address) {
+            return Err(BuildError::Unsupported(format!(
+                "building from the repository {address} is not supported yet: clone it, and build from the directory"
+            )));
+        }
+        if !is_address(address) {
+            return Err(BuildError::Invalid(format!("remoteURL ({address}) could not be recognized as URL")));
+        }
+        let fetched = self.options.fetcher.fetch(address).map_err(|error| {
+            BuildError::Invalid(format!("error downloading remote context {address}: {error}"))
+        })?;
+        Context::fetched(fetched.body, directory, &self.options.limits)
     }
 
     /// What the cache holds, the oldest first.
@@ -254,10 +276,16 @@ fn image_failed(error: ImageError) -> BuildError {
 struct StoreResolver<'a> {
     store: &'a Store,
     lease: &'a Lease,
+    pull: bool,
 }
 
 impl MetaResolver for StoreResolver<'_> {
     fn resolve(&self, name: &str) -> Result<BaseImage, BuildError> {
+        if self.pull {
+            return Err(BuildError::Unsupported(format!(
+                "cannot pull {name}: registries are not supported yet: build without --pull, with the image that is here"
+            )));
+        }
         let found = self.store.images().resolve_held(name, self.lease);
         let image = found.map_err(|error| match error {
             ImageError::NoSuchImage(_) => BuildError::NotFound(format!(

@@ -1,6 +1,6 @@
 //! Context intake: the client's tar stream, unpacked into a directory of the build.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -38,13 +38,13 @@ pub struct Context {
 }
 
 impl Context {
-    /// Unpacks a tar stream (plain, gzip or zstd) into a new directory.
+    /// Unpacks a tar stream (plain or compressed) into a new directory.
     ///
     /// # Errors
     /// [`BuildError::Invalid`] where the archive is refused, [`BuildError::Internal`] where the file system
     /// fails; nothing is left.
     pub fn receive(
-        mut input: Box<dyn Read + Send>,
+        mut input: impl Read + Send,
         directory: PathBuf,
         limits: &ContextLimits,
     ) -> Result<Self, BuildError> {
@@ -69,6 +69,59 @@ impl Context {
             }
         })?;
         Ok(context)
+    }
+
+    /// Takes what an address gave: an archive, or else a Dockerfile, which is all there is then.
+    ///
+    /// # Errors
+    /// Those of [`Self::receive`], and of a Dockerfile that is too large.
+    pub fn fetched(
+        mut body: Box<dyn Read + Send>,
+        directory: PathBuf,
+        limits: &ContextLimits,
+    ) -> Result<Self, BuildError> {
+        let mut first = Vec::new();
+        (&mut body).take(512).read_to_end(&mut first).map_err(broken_off)?;
+        let is_archive = archive::detect(&first).is_some();
+        let whole = std::io::Cursor::new(first).chain(body);
+        if is_archive {
+            return Self::receive(whole, directory, limits);
+        }
+        let limits = ContextLimits { max_bytes: limits.max_dockerfile_bytes, ..limits.clone() };
+        Self::of_file(Box::new(whole), directory, "Dockerfile", &limits).map(|(context, _)| context)
+    }
+
+    /// Puts one file into a new directory, readable by its owner alone; it, and the file's size.
+    ///
+    /// # Errors
+    /// [`BuildError::Invalid`] where the bytes end in an error or are too many, [`BuildError::Internal`] where the
+    /// file system fails; nothing is left.
+    pub fn of_file(
+        body: Box<dyn Read + Send>,
+        directory: PathBuf,
+        name: &str,
+        limits: &ContextLimits,
+    ) -> Result<(Self, u64), BuildError> {
+        let context = Self::make(directory)?;
+        let failed = |error| BuildError::internal(format!("writing {name:?} failed"), error);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&context.root, name, flags, Mode::from_raw_mode(0o600));
+        let mut file = std::fs::File::from(file.map_err(|error| failed(error.into()))?);
+        let (mut body, mut buffer, mut size_bytes) = (body.take(limits.max_bytes), vec![0; 256 << 10], 0);
+        loop {
+            let length = body.read(&mut buffer).map_err(broken_off)?;
+            if length == 0 {
+                break;
+            }
+            file.write_all(&buffer[..length]).map_err(failed)?;
+            size_bytes += length as u64;
+        }
+        if size_bytes == limits.max_bytes {
+            return Err(BuildError::Invalid(format!(
+                "it has {size_bytes} bytes or more, which is the limit"
+            )));
+        }
+        Ok((context, size_bytes))
     }
 
     fn make(directory: PathBuf) -> Result<Self, BuildError> {
@@ -145,6 +198,10 @@ impl Drop for Context {
             }
         });
     }
+}
+
+fn broken_off(error: std::io::Error) -> BuildError {
+    BuildError::Invalid(error.to_string())
 }
 
 /// An error's text with its causes.

@@ -50,6 +50,11 @@ pub enum BuildEvent {
         /// What it does, in one line.
         name: String,
     },
+    /// A file of `ADD` was fetched.
+    Fetched {
+        /// Its size.
+        size_bytes: u64,
+    },
     /// A `RUN` step's container exists and starts.
     Running {
         /// Which vertex.

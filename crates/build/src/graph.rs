@@ -93,7 +93,7 @@ pub enum Op {
 /// Something from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceOp {
-    /// `docker-image://<id>` or `local://context`.
+    /// `docker-image://<id>`, `local://context`, or the address of a file (`http://…`).
     pub identifier: String,
     /// Further attributes.
     #[serde(default)]
@@ -228,6 +228,9 @@ pub struct CopyAction {
     pub unpack: bool,
     /// `COPY` or `ADD`, for messages.
     pub verb: String,
+    /// Where a file was fetched from, for messages; empty for all others.
+    #[serde(skip)]
+    pub address: String,
 }
 
 /// Trees are laid over each other.

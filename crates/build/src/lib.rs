@@ -4,7 +4,7 @@
 //! (isomorphic to BuildKit's LLB), how to solve it with the cache asked first, how each operation is
 //! done in a snapshot, and how the result is told in the words of Docker's classic builder.
 //!
-//! What it must not know: HTTP, Docker's wire types, containers of the engine, and how a bridge is
+//! What it must not know: HTTP (what it fetches comes from the [`fetch::Fetcher`] hook), Docker's wire types, containers of the engine, and how a bridge is
 //! made. Namespaces of a step with a network come from the [`executor::Network`] hook, which the
 //! daemon implements.
 //!
@@ -24,6 +24,7 @@ pub mod error;
 pub mod event;
 pub mod executor;
 pub mod export;
+pub mod fetch;
 pub mod graph;
 pub mod op;
 pub mod render;

@@ -26,6 +26,7 @@ use crate::executor::Executor;
 use crate::graph::{Op, Vertex};
 use crate::request::RunOptions;
 use crate::solver::{Content, LayerRef, Made, Value, Worker};
+pub use source::Remotes;
 
 /// Docker's limit of layers, and overlay's.
 const MAX_LAYERS: usize = 127;
@@ -38,6 +39,8 @@ pub struct StoreWorker<'a> {
     pub lease: &'a Lease,
     /// The files that the client sent.
     pub context: &'a Context,
+    /// What comes from elsewhere.
+    pub remotes: Remotes<'a>,
     /// Runs processes.
     pub executor: &'a dyn Executor,
     /// How processes are run.
@@ -64,7 +67,7 @@ impl Worker for StoreWorker<'_> {
         events: &mut dyn FnMut(BuildEvent),
     ) -> Result<Made, BuildError> {
         let output = match &vertex.op {
-            Op::Source(op) => self.source(op)?,
+            Op::Source(op) => self.source(op, events)?,
             Op::File(op) => self.file(number, op, inputs)?,
             Op::Exec(op) => self.exec(number, op, inputs, events)?,
             Op::Merge(_) | Op::Diff(_) | Op::Build(_) => {

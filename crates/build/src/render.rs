@@ -57,6 +57,13 @@ impl Classic {
             }
             BuildEvent::Note(text) => self.stream(&mut out, &format!("{text}\n")),
             BuildEvent::Warning(text) => self.stream(&mut out, &red(&format!("{text}\n"))),
+            BuildEvent::Fetched { size_bytes } => {
+                if !self.asked.quiet {
+                    let detail = json!({ "current": size_bytes, "total": size_bytes });
+                    line(&mut out, &json!({ "status": "Downloading", "progressDetail": detail }));
+                }
+                self.stream(&mut out, "\n");
+            }
             BuildEvent::Running { container, .. } => self.running(&mut out, container),
             BuildEvent::Removed { .. } => {
                 if let Some(container) = self.running.take()

@@ -21,10 +21,10 @@ pub struct BuildRequest {
 
 /// Where the files of a build come from.
 pub enum ContextSource {
-    /// A tar archive, plain or compressed with gzip or zstd, as the client's request body has it. It is
+    /// A tar archive, plain or compressed, as the client's request body has it. It is
     /// read to its end unless the build fails earlier.
     Tar(Box<dyn Read + Send>),
-    /// An address, as `remote=` has it: refused with a clear error for now.
+    /// An address, as `remote=` has it: of an archive or of a Dockerfile. Repositories are refused.
     Remote(String),
 }
 
@@ -44,6 +44,8 @@ pub struct BuildOptions {
     /// `--cache-from`: where any is named, only what lies in one of these images is taken from the cache; an image
     /// that is not there is passed over.
     pub cache_from: Vec<String>,
+    /// Whether base images are to be looked for where they come from, though they may be here.
+    pub pull: bool,
     /// How `RUN` steps are run.
     pub run: RunOptions,
 }

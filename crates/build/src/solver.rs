@@ -43,6 +43,8 @@ pub enum Value {
     Tree(Arc<[LayerRef]>),
     /// The build context, which has no identity of its own.
     Context,
+    /// A file that was fetched, by its number in this build; it has no identity of its own either.
+    Fetched(usize),
 }
 
 impl Value {
@@ -51,7 +53,7 @@ impl Value {
     pub fn layers(&self) -> &[LayerRef] {
         match self {
             Self::Tree(layers) => layers,
-            Self::Context => &[],
+            Self::Context | Self::Fetched(_) => &[],
         }
     }
 
@@ -69,8 +71,8 @@ impl Value {
 /// What the files that an operation selects look like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
-    /// The input that counts only by this; `None` where all count as a whole.
-    pub reads: Option<usize>,
+    /// The inputs that count only by this; the others count as a whole.
+    pub reads: Vec<usize>,
     /// Their key.
     pub key: Key,
     /// How the history names them: `file:<hex>`.
@@ -252,8 +254,8 @@ impl<'a> Solver<'a> {
         }
         let content = self.worker.content(&vertex.op, &inputs)?;
         if let Some(content) = &content
-            && let Some(reads) = content.reads
-            && let Some(links) = content_links(content, reads, &identities)
+            && !content.reads.is_empty()
+            && let Some(links) = content_links(content, &identities)
         {
             let record = Record::new(operation, links);
             if let Some(solved) = self.ask(&record, number, events)? {
@@ -307,11 +309,11 @@ impl<'a> Solver<'a> {
 }
 
 /// The links of a content key: what was selected of the input that is read, the others as a whole.
-fn content_links(content: &Content, reads: usize, identities: &[Option<Key>]) -> Option<Vec<Link>> {
+fn content_links(content: &Content, identities: &[Option<Key>]) -> Option<Vec<Link>> {
     (0..)
         .zip(identities.iter().enumerate())
         .map(|(input, (index, identity))| {
-            if index == reads {
+            if content.reads.contains(&index) {
                 return Some(Link { input, selector: Some(content.note.clone()), key: content.key });
             }
             identity.map(|key| Link { input, selector: None, key })

@@ -1,4 +1,4 @@
-//! A request's body as a blocking reader, for what unpacks archives on a thread of its own.
+//! A body as a blocking reader, for what unpacks archives on a thread of its own.
 
 use std::io::{self, Read};
 
@@ -25,6 +25,11 @@ pub(crate) fn pipe() -> (Pump, BodyReader) {
 }
 
 impl Pump {
+    /// Sends one piece; says whether anybody reads.
+    pub(crate) async fn send(&self, piece: io::Result<Bytes>) -> bool {
+        self.0.send(piece).await.is_ok()
+    }
+
     /// Sends the whole body; ends early where nobody reads any more.
     pub(crate) async fn run(self, request: &mut Request) {
         loop {

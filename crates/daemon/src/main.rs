@@ -8,6 +8,7 @@
 
 mod body;
 mod changes;
+mod fetch;
 mod fsck;
 mod log;
 mod network;

@@ -157,6 +157,7 @@ fn builder(options: &Options, store: Store, engine: &Engine) -> Result<Builder> 
         store,
         directory,
         executor,
+        fetcher: Arc::new(crate::fetch::Http(tokio::runtime::Handle::current())),
         limits: gantry_build::context::ContextLimits::default(),
     })
     .context("cannot open the builder")

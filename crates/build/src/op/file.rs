@@ -13,6 +13,7 @@ use rustix::fs::{AtFlags, FileType, OFlags, SeekFrom};
 use super::copy::{self, Rules};
 use super::entry::{Counted, Looker};
 use super::select::{Selected, file_name, first_bytes, select};
+use super::source::NAMELESS;
 use super::{StoreWorker, owner, store_failed, tree};
 use crate::error::BuildError;
 use crate::event::VertexNumber;
@@ -29,6 +30,10 @@ impl StoreWorker<'_> {
                 .root()
                 .try_clone_to_owned()
                 .map_err(|error| BuildError::internal("opening the build context failed", error)),
+            Value::Fetched(number) => self.remotes.fetched[*number]
+                .root()
+                .try_clone_to_owned()
+                .map_err(|error| BuildError::internal("opening what was fetched failed", error)),
             Value::Tree(layers) => {
                 let ids: Vec<LayerId> = layers.iter().map(|layer| layer.id).collect();
                 self.store.layers().open(&ids).map_err(store_failed("opening a stage's files failed"))
@@ -40,15 +45,19 @@ impl StoreWorker<'_> {
     pub(super) fn file_content(&self, op: &FileOp, inputs: &[Value]) -> Result<Option<Content>, BuildError> {
         let mut maker = KeyMaker::new("content");
         let mut names = Vec::new();
-        let mut reads = None;
+        let mut reads = Vec::new();
         for action in &op.actions {
             match action {
                 FileAction::Copy(action) => {
-                    reads = Some(action.from);
+                    reads.push(action.from);
                     let root = self.open_input(&inputs[action.from])?;
                     for selected in select(root.as_fd(), action)? {
                         look(&mut maker, &selected, action, op.epoch_secs)?;
-                        names.push(if selected.is_directory() { "dir" } else { "file" });
+                        names.push(match inputs[action.from] {
+                            Value::Fetched(_) => "",
+                            _ if selected.is_directory() => "dir",
+                            _ => "file",
+                        });
                     }
                 }
                 // Its bytes are in the operation; the history wants a name for it.
@@ -65,7 +74,8 @@ impl StoreWorker<'_> {
             _ => "multi",
         };
         let key = maker.finish();
-        Ok(Some(Content { reads, key, note: format!("{kind}:{}", key.hex()) }))
+        let note = if kind.is_empty() { key.hex() } else { format!("{kind}:{}", key.hex()) };
+        Ok(Some(Content { reads, key, note }))
     }
 
     pub(super) fn file(
@@ -197,7 +207,14 @@ fn copy_one(
             if action.unpack && unpack(root, selected, action, rules)? {
                 return Ok(());
             }
-            let (directory, name) = target(root, &action.dest, selected.name(), rules).map_err(|error| {
+            let named = selected.name();
+            if named == NAMELESS && is_into_directory(root, &action.dest) {
+                return Err(BuildError::Invalid(format!(
+                    "{} failed: cannot determine filename for source {}",
+                    action.verb, action.address
+                )));
+            }
+            let (directory, name) = target(root, &action.dest, named, rules).map_err(|error| {
                 in_the_way(&error, &format!("lstat {}", action.dest)).unwrap_or_else(|| failed(error))
             })?;
             let source = selected.file.try_clone().map_err(failed)?;
@@ -217,6 +234,15 @@ fn in_the_way(error: &io::Error, what: &str) -> Option<BuildError> {
         .then(|| BuildError::Invalid(format!("failed to copy files: {what}: not a directory")))
 }
 
+/// Whether a file that goes to a destination keeps its name.
+fn is_into_directory(root: BorrowedFd<'_>, dest: &str) -> bool {
+    dest.ends_with('/') || tree::follow(root, Path::new(dest)).is_ok_and(|path| is_directory(root, &path))
+}
+
+fn is_directory(root: BorrowedFd<'_>, path: &Path) -> bool {
+    tree::open(root, path, OFlags::PATH | OFlags::DIRECTORY).is_ok()
+}
+
 /// Where a file goes: the directory, made if it is not there, and the name in it.
 fn target(
     root: BorrowedFd<'_>,
@@ -227,8 +253,7 @@ fn target(
     // A file that goes to where a link is goes to where the link leads.
     let path = tree::follow(root, Path::new(dest))?;
     let path = path.as_path();
-    let is_directory = || tree::open(root, path, OFlags::PATH | OFlags::DIRECTORY).is_ok();
-    if dest.ends_with('/') || is_directory() {
+    if dest.ends_with('/') || is_directory(root, path) {
         return Ok((copy::directories(root, path, 0o755, rules)?, name.to_owned()));
     }
     let parent = path.parent().unwrap_or(Path::new("/"));
@@ -249,13 +274,6 @@ fn unpack(
     let count = first_bytes(&selected.file, &mut first).map_err(failed)?;
     let first = &first[..count];
     if archive::detect(first).is_none() {
-        for (magic, kind) in [(&b"\xfd7zXZ\0"[..], "xz"), (&b"BZh"[..], "bzip2")] {
-            if first.starts_with(magic) {
-                return Err(BuildError::Unsupported(format!(
-                    "ADD failed: {name}: unpacking {kind} is not supported yet: COPY it and unpack it in a RUN step, or compress it with gzip or zstd"
-                )));
-            }
-        }
         return Ok(false);
     }
     let looked_at = File::from(selected.file.try_clone().map_err(failed)?);

@@ -25,7 +25,11 @@ impl Worker for Fake {
             let mut maker = KeyMaker::new("test");
             maker.field(self.context.as_bytes());
             let reads = inputs.iter().position(|input| *input == Value::Context);
-            Content { reads, key: maker.finish(), note: format!("file:{}", self.context) }
+            Content {
+                reads: reads.into_iter().collect(),
+                key: maker.finish(),
+                note: format!("file:{}", self.context),
+            }
         }))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::harness::{Entry, Outcome, Site, file, site, tar};
-use gantry_build::BuildOptions;
+use gantry_build::{BuildOptions, ContextSource};
 
 #[test]
 fn every_instruction_ends_up_in_the_image() {
@@ -103,6 +103,84 @@ fn archives_are_unpacked_by_add_and_copied_by_copy() {
     assert!(top.contains(&"to/in/side 644 1234:1234 1 9".to_owned()), "{top:?}");
     let copied = site.build("FROM busybox\nCOPY a.tar /to/\n", &context);
     assert!(site.top_layer(&copied.image())[1].starts_with("to/a.tar "));
+}
+
+#[test]
+fn files_from_elsewhere_are_added() {
+    let Some(site) = site() else { return };
+    let check = |instruction: &str, expected: &[&str]| {
+        let outcome = site.build(&format!("FROM busybox\n{instruction}\n"), &[file("here", "x")]);
+        assert_eq!(site.top_layer(&outcome.image()), expected, "{instruction}");
+        let again = site.build(&format!("FROM busybox\n{instruction}\n"), &[file("here", "x")]);
+        assert_eq!((again.image(), again.cached()), (outcome.image(), 1), "{instruction}");
+    };
+    check("ADD http://pages/a /f", &["f 600 0:0 11 1000000"]);
+    check("ADD http://pages/a?b /etc", &["etc/ 755 1234:1234 0 1000000", "etc/a 600 0:0 13 1000000"]);
+    check("ADD --chown=5:6 --chmod=644 http://pages/d/ /f", &["f 644 5:6 12 1000000"]);
+    check(
+        "ADD http://pages/a here http://pages/b /d/",
+        &[
+            "d/ 755 0:0 0 1000000",
+            "d/a 600 0:0 11 1000000",
+            "d/b 600 0:0 11 1000000",
+            "d/here 644 0:0 1 1000000",
+        ],
+    );
+    let first = site.build("FROM busybox\nADD http://pages/a /g\n", &[]);
+    let history = site.config(&first.image()).history;
+    let created_by = &history.last().expect("a step").created_by;
+    assert!(
+        created_by.starts_with("/bin/sh -c #(nop) ADD ") && !created_by.contains("file:"),
+        "{created_by}"
+    );
+    let refused = |instruction: &str, text: &str| {
+        let outcome = site.build(&format!("FROM busybox\n{instruction}\n"), &[]);
+        assert_eq!(outcome.result.expect_err(instruction).to_string(), text);
+    };
+    refused("ADD http://pages/d/ /to/", "ADD failed: cannot determine filename for source http://pages/d/");
+    refused("COPY http://pages/a /f", "COPY failed: source can't be a URL for COPY");
+    refused(
+        "ADD http://pages/nosuch /f",
+        "ADD failed: failed to GET http://pages/nosuch with status 404 Not Found: no page",
+    );
+}
+
+#[test]
+fn what_is_to_be_pulled_is_not_taken_from_here() {
+    let Some(site) = site() else { return };
+    let build = |dockerfile: &str| {
+        site.build_with(dockerfile, &[file("x", "")], BuildOptions { pull: true, ..Default::default() })
+            .result
+    };
+    let error = build("FROM busybox\n").expect_err("there is no registry").to_string();
+    assert!(error.starts_with("cannot pull busybox: registries are not supported yet"), "{error}");
+    assert!(build("FROM scratch\nCOPY x /\n").is_ok(), "nothing is pulled");
+}
+
+#[test]
+fn contexts_are_fetched() {
+    let Some(site) = site() else { return };
+    let build = |address: &str| {
+        site.build_from(ContextSource::Remote(address.into()), "", BuildOptions::default(), &[])
+    };
+    let outcome = build("http://pages/remote");
+    assert_eq!(site.top_layer(&outcome.image()), ["a 600 0:0 11 0"]);
+    for (address, text) in [
+        ("nosuch", "remoteURL (nosuch) could not be recognized as URL"),
+        ("ftp://a/b", "remoteURL (ftp://a/b) could not be recognized as URL"),
+        (
+            "http://pages/nosuch",
+            "error downloading remote context http://pages/nosuch: failed to GET http://pages/nosuch with status 404 Not Found: no page",
+        ),
+        (
+            "https://host/x.git",
+            "building from the repository https://host/x.git is not supported yet: clone it, and build from the directory",
+        ),
+        ("http://pages/text", "dockerfile parse error on line 1: unknown instruction: the"),
+    ] {
+        let error = build(address).result.expect_err(address).to_string();
+        assert!(error.starts_with(text), "{error}");
+    }
 }
 
 #[test]

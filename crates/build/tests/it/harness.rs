@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use gantry_build::context::ContextLimits;
 use gantry_build::executor::{Container, ExecError, Executor, ExitStatus, Handle, Process};
+use gantry_build::fetch::{FetchError, Fetched, Fetcher};
 use gantry_build::render::Classic;
 use gantry_build::{
     BuildError, BuildEvent, BuildOptions, BuildRequest, Builder, BuilderOptions, Cancel, ContextSource,
@@ -183,6 +184,23 @@ pub(crate) struct Site {
     pub(crate) directory: tempfile::TempDir,
 }
 
+/// What the tests' addresses name: a page that says of which path it is, and nothing below `/nosuch`.
+struct Pages;
+
+impl Fetcher for Pages {
+    fn fetch(&self, address: &str) -> Result<Fetched, FetchError> {
+        let path = address.strip_prefix("http://pages").unwrap_or("/nosuch");
+        if path.starts_with("/nosuch") {
+            return Err(FetchError(format!("failed to GET {address} with status 404 Not Found: no page")));
+        }
+        let text = match path {
+            "/remote" => "FROM scratch\nADD http://pages/a /\n".to_owned(),
+            path => format!("the page {path}"),
+        };
+        Ok(Fetched { body: Box::new(std::io::Cursor::new(text.into_bytes())) })
+    }
+}
+
 impl Site {
     pub(crate) fn new() -> Self {
         let executor = Scripted::default();
@@ -199,6 +217,7 @@ impl Site {
             store: store.clone(),
             directory: directory.path().join("data/builds"),
             executor,
+            fetcher: Arc::new(Pages),
             limits: ContextLimits::default(),
         })
         .expect("a builder");
@@ -242,8 +261,18 @@ impl Site {
         options: BuildOptions,
         tags: &[&str],
     ) -> Outcome {
+        self.build_from(ContextSource::Tar(Box::new(Cursor::new(context))), dockerfile, options, tags)
+    }
+
+    pub(crate) fn build_from(
+        &self,
+        context: ContextSource,
+        dockerfile: &str,
+        options: BuildOptions,
+        tags: &[&str],
+    ) -> Outcome {
         let request = BuildRequest {
-            context: ContextSource::Tar(Box::new(Cursor::new(context))),
+            context,
             dockerfile: dockerfile.into(),
             tags: tags.iter().map(|tag| reference(tag)).collect(),
             options,

@@ -154,20 +154,6 @@ fn convert(wire: Wire, request: &Request, reader: BodyReader) -> Result<BuildReq
     let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
     let platform = match wire.platform.as_str() {
         "" => None,
-        text if !text.contains('/') => {
-            // One word is an operating system, or an architecture of this host's.
-            let host = gantry_model::Platform::host();
-            match text {
-                _ if text == host.os => Some(host),
-                "amd64" | "arm64" | "x86_64" | "aarch64" | "arm" | "386" | "riscv64" | "ppc64le"
-                | "s390x" => Some(format!("{}/{text}", host.os).parse()?),
-                _ => {
-                    return Err(Refusal::invalid(format!(
-                        "{text:?}: unknown operating system or architecture: invalid argument"
-                    )));
-                }
-            }
-        }
         text => Some(text.parse()?),
     };
     Ok(BuildRequest {
@@ -181,6 +167,7 @@ fn convert(wire: Wire, request: &Request, reader: BodyReader) -> Result<BuildReq
             platform,
             no_cache: wire.no_cache,
             cache_from: wire.cache_from,
+            pull: wire.pull,
             run: RunOptions {
                 network: NetworkMode::parse(&wire.network_mode),
                 extra_hosts: wire.extra_hosts,

@@ -1,6 +1,7 @@
 //! `build`: instructions, context, cache, failures, and the same digest each time.
 
 use std::fs;
+use std::io::{BufRead as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::SystemTime;
@@ -60,6 +61,37 @@ both! {
         bench.cli.ok(&["rm", "-f", &name]);
         let history = bench.cli.ok(&["history", "--no-trunc", "--format", "{{.CreatedBy}}", &tag]);
         assert!(history.contains("EXPOSE") && history.contains("COPY"), "{history}");
+        bench.cli.ok(&["rmi", &tag]);
+    }
+
+    fn what_is_elsewhere_is_fetched(bench) {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = server.local_addr().expect("an address");
+        let tag = bench.name("fetched");
+        let remote = format!("FROM scratch\nADD http://{address}/page /\nLABEL from=afar\n");
+        // Four requests: the file twice, the context, and the file that it names.
+        let pages = std::thread::spawn(move || {
+            for _ in 0..4 {
+                let (mut stream, _) = server.accept().expect("a client");
+                let mut reader = std::io::BufReader::new(stream.try_clone().expect("a descriptor"));
+                let mut first = String::new();
+                reader.read_line(&mut first).expect("a request");
+                let body = if first.starts_with("GET /context ") { remote.as_str() } else { "a page" };
+                let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+                stream.write_all(format!("{head}{body}").as_bytes()).expect("answered");
+            }
+        });
+        let directory = bench.directory();
+        write(&directory.path().join("Dockerfile"), &format!("FROM busybox\nADD http://{address}/dir/page /to/\n"));
+        let done = build(bench, directory.path(), &["-t", &tag]);
+        assert!(done.code == 0 && cached(&done) == 0, "{done:?}");
+        assert_eq!(cached(&build(bench, directory.path(), &["-t", &tag])), 1);
+        assert_eq!(bench.cli.ok(&["run", "--rm", &tag, "cat", "/to/page"]), "a page");
+        let path = format!("/v1.41/build?t={tag}&remote=http://{address}/context");
+        let (status, said) = http::send(bench.daemon.socket(), "POST", &path, "").expect("answered");
+        assert!(status == 200 && said.contains("Successfully built "), "{said}");
+        assert_eq!(bench.inspect(&tag, "/Config/Labels/from"), json!("afar"));
+        pages.join().expect("all four were asked for");
         bench.cli.ok(&["rmi", &tag]);
     }
 

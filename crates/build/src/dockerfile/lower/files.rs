@@ -1,9 +1,12 @@
 //! `COPY`, `ADD` and `WORKDIR`.
 
+use std::collections::BTreeMap;
+
 use super::{CreatedBy, Lowered, Lowering};
 use crate::dockerfile::instruction::{Copy, CopySource};
 use crate::error::BuildError;
-use crate::graph::{CopyAction, Edge, FileAction, FileOp, Op, Vertex};
+use crate::fetch::is_address;
+use crate::graph::{CopyAction, Edge, FileAction, FileOp, Op, SourceOp, Vertex};
 
 impl Lowering<'_> {
     pub(super) fn copy(&mut self, copy: &Copy, text: &str) -> Result<Lowered, BuildError> {
@@ -14,22 +17,21 @@ impl Lowering<'_> {
         let absolute = self.destination(&dest);
         let from = if copy.from.is_empty() { self.context_source() } else { self.copy_from(&copy.from)? };
         let mut actions = Vec::new();
-        let mut sources = Vec::new();
+        let (mut sources, mut addresses) = (Vec::new(), Vec::new());
         let several = copy.sources.len() > 1;
         for source in &copy.sources {
             match source {
                 CopySource::Path(path) => {
                     let path = self.word(path)?;
-                    if is_address(&path) {
-                        return Err(if copy.add {
-                            BuildError::Unsupported(format!(
-                                "ADD failed: fetching {path} is not supported yet: fetch it in a RUN step, or add it to the context"
-                            ))
-                        } else {
-                            BuildError::Invalid("COPY failed: source can't be a URL for COPY".into())
-                        });
+                    if !is_address(&path) {
+                        sources.push(inside(&path, verb)?);
+                    } else if copy.add {
+                        addresses.push(path);
+                    } else {
+                        return Err(BuildError::Invalid(
+                            "COPY failed: source can't be a URL for COPY".into(),
+                        ));
                     }
-                    sources.push(inside(&path, verb)?);
                 }
                 CopySource::Heredoc(document) => {
                     let data = match document.expand {
@@ -51,21 +53,36 @@ impl Lowering<'_> {
         }
         let stage = self.stages.last().expect("the parser refuses instructions before FROM");
         let mut inputs: Vec<Edge> = stage.tree.into_iter().collect();
-        if !sources.is_empty() {
-            actions.insert(
-                0,
-                FileAction::Copy(CopyAction {
-                    from: inputs.len(),
-                    sources,
-                    dest: absolute,
-                    owner: owner.clone(),
-                    mode,
-                    keep: !copy.from.is_empty() && owner.is_empty(),
-                    from_context: copy.from.is_empty(),
-                    unpack: copy.add,
-                    verb: verb.into(),
-                }),
-            );
+        let copied = CopyAction {
+            from: 0,
+            sources,
+            dest: absolute,
+            owner: owner.clone(),
+            mode,
+            keep: !copy.from.is_empty() && owner.is_empty(),
+            from_context: copy.from.is_empty(),
+            unpack: copy.add,
+            verb: verb.into(),
+            address: String::new(),
+        };
+        for address in addresses {
+            let attrs = BTreeMap::new();
+            let op = Op::Source(SourceOp { identifier: address.clone(), attrs });
+            let vertex = self.graph.add(Vertex { op, inputs: Vec::new(), name: address.clone() });
+            actions.push(FileAction::Copy(CopyAction {
+                from: inputs.len(),
+                // The one file of its directory, whatever it is called.
+                sources: vec!["*".into()],
+                keep: false,
+                from_context: false,
+                unpack: false,
+                address,
+                ..copied.clone()
+            }));
+            inputs.push(Edge { vertex, output: 0 });
+        }
+        if !copied.sources.is_empty() {
+            actions.insert(0, FileAction::Copy(CopyAction { from: inputs.len(), ..copied }));
             inputs.push(from);
         }
         let chown = if owner.is_empty() { String::new() } else { format!("--chown={owner} ") };
@@ -189,10 +206,6 @@ fn inside(path: &str, verb: &str) -> Result<String, BuildError> {
         }
     }
     Ok(parts.join("/"))
-}
-
-fn is_address(path: &str) -> bool {
-    ["http://", "https://"].iter().any(|scheme| path.starts_with(scheme))
 }
 
 /// `--chmod`: octal.
