@@ -3,7 +3,7 @@
 use gantry_build::BuildError;
 use gantry_build::dockerfile::Instruction;
 use gantry_build::dockerfile::lower::{BaseImage, DEFAULT_PATH, Lowering, MetaResolver};
-use gantry_build::dockerfile::parse;
+use gantry_build::dockerfile::{lexer, parse};
 use gantry_build::request::BuildOptions;
 use gantry_model::image::{ImageConfig, RunConfig};
 
@@ -54,23 +54,21 @@ pub(crate) fn apply_to(mut config: RunConfig, changes: &[String]) -> Result<RunC
     // They are kept, not run.
     let triggers = std::mem::take(&mut config.on_build);
     let start = Start(ImageConfig { config, ..ImageConfig::default() });
-    let mut text = String::from("FROM start\n");
-    for change in changes {
-        let verb = change.split_whitespace().next().unwrap_or("").to_ascii_uppercase();
-        if !TAKEN.contains(&verb.as_str()) {
-            return Err(Refusal::invalid(format!("{verb} is not a valid change command")));
-        }
-        // One instruction each: a further line would be one that was not checked.
-        text.push_str(&change.replace('\n', " "));
-        text.push('\n');
+    let text = changes.join("\n");
+    let lexed = lexer::lex(&text).map_err(|error| refused(&error))?;
+    if lexed.lines.is_empty() {
+        return Err(Refusal::invalid("file with no instructions"));
     }
-    // The line is that of our own text, not of anything the user wrote.
-    let file = parse::parse(&text).map_err(|error| {
-        let text = error.to_string();
-        let reason =
-            text.strip_prefix("dockerfile parse error on line ").and_then(|rest| rest.split_once(": "));
-        Refusal::invalid(reason.map_or(text.as_str(), |(_, reason)| reason).to_owned())
-    })?;
+    for line in &lexed.lines {
+        let verb = line.text.split_whitespace().next().unwrap_or("");
+        if !TAKEN.contains(&verb.to_ascii_uppercase().as_str()) {
+            return Err(Refusal::invalid(format!(
+                "{} is not a valid change command",
+                verb.to_ascii_uppercase()
+            )));
+        }
+    }
+    let file = parse::parse(&format!("FROM start\n{text}\n")).map_err(|error| refused(&error))?;
     let options = BuildOptions::default();
     let mut lowering = Lowering::new(&file, &options, &start)?;
     for step in lowering.steps() {
@@ -86,6 +84,16 @@ pub(crate) fn apply_to(mut config: RunConfig, changes: &[String]) -> Result<RunC
     }
     config.on_build.splice(0..0, triggers);
     Ok(config)
+}
+
+/// The error's reason alone: the line is that of our own text, not of anything the user wrote.
+fn refused(error: &parse::ParseError) -> Refusal {
+    let text = error.to_string();
+    let reason = text.strip_prefix("failed to parse Dockerfile: ").or_else(|| {
+        let rest = text.strip_prefix("dockerfile parse error on line ")?;
+        Some(rest.split_once(": ")?.1)
+    });
+    Refusal::invalid(reason.unwrap_or(&text).to_owned())
 }
 
 #[cfg(test)]
@@ -111,6 +119,21 @@ mod tests {
         let config = apply_to(base, &["ENV A=2 C=3".to_owned()]).expect("changes");
         assert_eq!(config.env, ["PATH=/p", "A=2", "C=3"]);
         assert_eq!((config.cmd, config.on_build), (Some(vec!["x".to_owned()]), vec!["RUN true".to_owned()]));
-        assert!(apply(&["CMD x\nRUN true".to_owned()]).is_ok_and(|config| config.cmd.is_some()));
+        let two = apply(&["CMD x\nENV A=1".to_owned()]).expect("two in one");
+        assert!(two.cmd.is_some() && two.env == ["A=1"]);
+    }
+
+    #[test]
+    fn what_is_no_change_is_refused() {
+        for (change, reason) in [
+            ("", "file with no instructions"),
+            ("# nothing", "file with no instructions"),
+            ("RUN true", "RUN is not a valid change command"),
+            ("CMD x\nnosuch y", "NOSUCH is not a valid change command"),
+            ("ENV A", "ENV must have two arguments"),
+        ] {
+            let refusal = apply(&[change.to_owned()]).expect_err(change);
+            assert_eq!(refusal.0.message, reason, "{change}");
+        }
     }
 }

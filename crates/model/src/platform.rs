@@ -30,33 +30,99 @@ impl Platform {
     }
 }
 
-/// Says why a text is not a platform.
+/// Says why a text is not a platform, in the words that Docker has from containerd.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a platform: expected os/architecture[/variant], such as linux/amd64")]
-pub struct InvalidPlatform(pub String);
+pub enum InvalidPlatform {
+    /// One word that is neither.
+    #[error("{0:?}: unknown operating system or architecture: invalid argument")]
+    Unknown(String),
+    /// A part has characters that none has.
+    #[error(
+        "{part:?} is an invalid component of {text:?}: platform specifier component must match \"^[A-Za-z0-9_.-]+$\": invalid argument"
+    )]
+    Component {
+        /// The part.
+        part: String,
+        /// The whole.
+        text: String,
+    },
+    /// The first part is no operating system's name. (One with a version in parentheses is none that runs here.)
+    #[error(
+        "{part:?} is an invalid OS component of {text:?}: OSAndVersion specifier component must match \"^([A-Za-z0-9_-]+)(?:\\\\(([A-Za-z0-9_.%-]*)((?:\\\\+[A-Za-z0-9_.%-]+)*)\\\\))?$\": invalid argument"
+    )]
+    System {
+        /// The part.
+        part: String,
+        /// The whole.
+        text: String,
+    },
+    /// It has more parts than three.
+    #[error("{0:?}: cannot parse platform specifier: invalid argument")]
+    Form(String),
+}
 
+/// Operating systems in Go's words.
+const SYSTEMS: [&str; 10] =
+    ["aix", "android", "darwin", "dragonfly", "freebsd", "linux", "netbsd", "openbsd", "solaris", "windows"];
+/// Architectures in Go's words.
+const ARCHITECTURES: [&str; 12] = [
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "ppc64", "ppc64le", "riscv64",
+    "s390x",
+];
+
+/// `os/architecture[/variant]`, or an operating system or an architecture alone: the rest is the host's.
 impl FromStr for Platform {
     type Err = InvalidPlatform;
     fn from_str(text: &str) -> Result<Self, InvalidPlatform> {
-        let invalid = || InvalidPlatform(text.into());
-        let good = |part: &str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
-        };
         let parts: Vec<&str> = text.split('/').collect();
-        if !(2..=3).contains(&parts.len()) || !parts.iter().all(|part| good(part)) {
-            return Err(invalid());
-        }
-        let architecture = match parts[1].to_ascii_lowercase().as_str() {
-            "x86_64" | "x86-64" => "amd64".to_owned(),
-            "aarch64" => "arm64".to_owned(),
-            other => other.to_owned(),
+        let good = |part: &str, others: &[u8]| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || others.contains(&b))
         };
-        Ok(Self {
-            os: parts[0].to_ascii_lowercase(),
-            architecture,
-            variant: parts.get(2).map_or_else(String::new, |variant| variant.to_ascii_lowercase()),
-        })
+        if !good(parts[0], b"_-") {
+            return Err(InvalidPlatform::System { part: parts[0].into(), text: text.into() });
+        }
+        if let Some(bad) = parts.iter().find(|part| !good(part, b"_.-")) {
+            return Err(InvalidPlatform::Component { part: (*bad).into(), text: text.into() });
+        }
+        let lower = |part: &str| part.to_ascii_lowercase();
+        let system = |part: &str| if lower(part) == "macos" { "darwin".into() } else { lower(part) };
+        let (os, (architecture, variant)) = match parts[..] {
+            [one] if SYSTEMS.contains(&system(one).as_str()) => {
+                let host = Self::host();
+                (system(one), (host.architecture, host.variant))
+            }
+            [one] => {
+                let (architecture, variant) = normal(&lower(one), "");
+                if !ARCHITECTURES.contains(&architecture.as_str()) {
+                    return Err(InvalidPlatform::Unknown(text.into()));
+                }
+                (Self::host().os, (architecture, variant))
+            }
+            [os, architecture] => (system(os), normal(&lower(architecture), "")),
+            [os, architecture, variant] => (system(os), normal(&lower(architecture), &lower(variant))),
+            _ => return Err(InvalidPlatform::Form(text.into())),
+        };
+        Ok(Self { architecture, os, variant })
     }
+}
+
+/// An architecture's name and variant, as containerd writes them.
+fn normal(architecture: &str, variant: &str) -> (String, String) {
+    let (architecture, variant) = match (architecture, variant) {
+        ("i386", _) => ("386", ""),
+        ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
+        ("x86_64" | "x86-64", variant) => ("amd64", variant),
+        ("aarch64" | "arm64", "8") => ("arm64", "v8"),
+        ("aarch64", variant) => ("arm64", variant),
+        ("armhf", _) => ("arm", "v7"),
+        ("armel", _) => ("arm", "v6"),
+        ("arm", "7") => ("arm", "v7"),
+        ("arm", "5") => ("arm", "v5"),
+        ("arm", "6") => ("arm", "v6"),
+        ("arm", "8") => ("arm", "v8"),
+        other => other,
+    };
+    (architecture.into(), variant.into())
 }
 
 impl fmt::Display for Platform {
@@ -66,5 +132,46 @@ impl fmt::Display for Platform {
             write!(f, "/{}", self.variant)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_are_read_as_containerd_reads_them() {
+        let host = Platform::host().architecture;
+        for (text, platform) in [
+            ("linux", format!("linux/{host}")),
+            ("amd64", "linux/amd64".into()),
+            ("x86_64", "linux/amd64".into()),
+            ("linux/amd64/v1", "linux/amd64".into()),
+            ("Linux/AMD64/v3", "linux/amd64/v3".into()),
+            ("linux/arm64/v8", "linux/arm64/v8".into()),
+            ("linux/aarch64", "linux/arm64".into()),
+            ("linux/arm", "linux/arm".into()),
+            ("linux/arm/6", "linux/arm/v6".into()),
+            ("windows", format!("windows/{host}")),
+            ("os/cpu/variant", "os/cpu/variant".into()),
+        ] {
+            assert_eq!(text.parse::<Platform>().expect(text).to_string(), platform, "{text}");
+        }
+        for (text, want) in [
+            ("nonsense", "\"nonsense\": unknown operating system or architecture: invalid argument"),
+            ("x/y/z/a", "\"x/y/z/a\": cannot parse platform specifier: invalid argument"),
+        ] {
+            assert_eq!(text.parse::<Platform>().expect_err(text).to_string(), want);
+        }
+        for (text, part) in [
+            ("", "\"\" is an invalid OS component of"),
+            ("/", "\"\" is an invalid OS component of"),
+            ("a.b/c", "\"a.b\" is an invalid OS component of"),
+            ("linux/", "\"\" is an invalid component of"),
+            ("linux//v1", "\"\" is an invalid component of"),
+        ] {
+            let error = text.parse::<Platform>().expect_err(text).to_string();
+            assert!(error.starts_with(part), "{text}: {error}");
+        }
     }
 }

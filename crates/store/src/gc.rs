@@ -17,6 +17,8 @@ pub struct Collected {
     pub blobs: Vec<Digest>,
     /// Bytes of both: file sizes, not disk blocks.
     pub size_bytes: u64,
+    /// Bytes of the layers, as images count them.
+    pub layer_bytes: u64,
 }
 
 /// What a transaction found unreferenced.
@@ -70,6 +72,7 @@ pub(crate) fn forget_garbage(transaction: &Transaction<'_>) -> Result<Garbage, E
         garbage.buried.push(trash::bury(transaction, format!("layers/{layer}"))?);
         garbage.collected.layers.push(layer);
         garbage.collected.size_bytes += size.cast_unsigned();
+        garbage.collected.layer_bytes += size.cast_unsigned();
     }
     let blobs: Vec<([u8; 32], i64)> = transaction
         .prepare_cached(UNREFERENCED_BLOBS)?

@@ -29,7 +29,7 @@ pub struct Layer {
     pub id: LayerId,
     /// The SHA-256 of its plain tar; what image configurations list.
     pub diff_id: Digest,
-    /// The sum of its regular files' sizes (hard links once), as Docker counts.
+    /// The sum of its regular files' sizes (hard links once) and its symbolic links' lengths, as Docker counts.
     pub size_bytes: u64,
     /// How many files, directories, links and whiteouts it has.
     pub entries: u64,
@@ -105,7 +105,7 @@ impl Unpacked {
 }
 
 impl Layers {
-    /// Unpacks a tar (plain, gzip or zstd) to a new layer held by the lease.
+    /// Unpacks a tar (plain or compressed) to a new layer held by the lease.
     ///
     /// # Errors
     /// [`Error::Archive`] where the archive is refused, [`Error::DigestMismatch`], [`Error::Input`];

@@ -7,7 +7,11 @@ use gantry_state::{Migration, Schema, Synchronous};
 
 /// What the store knows.
 pub(crate) const SCHEMA: Schema = Schema {
-    migrations: &[Migration { sql: FIRST, reader: 1 }, Migration { sql: TAR_SIZES, reader: 1 }],
+    migrations: &[
+        Migration { sql: FIRST, reader: 1 },
+        Migration { sql: TAR_SIZES, reader: 1 },
+        Migration { sql: RECORDED, reader: 3 },
+    ],
     // Blobs and images must not be lost; trees use `write_relaxed`.
     synchronous: Synchronous::Full,
 };
@@ -79,3 +83,6 @@ CREATE TABLE trash (id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL);
 /// The bytes of each layer's plain tar, so that an archive of images can be written without measuring first;
 /// null where they were never counted.
 const TAR_SIZES: &str = "ALTER TABLE layer ADD COLUMN tar_size INTEGER;";
+
+/// When an image came here: which of two that say they were made at the same time is newer.
+const RECORDED: &str = "ALTER TABLE image ADD COLUMN recorded INTEGER NOT NULL DEFAULT 0;";

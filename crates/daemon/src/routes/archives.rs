@@ -22,7 +22,7 @@ pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
 }
 
 /// `platform`: a JSON object.
-fn platform(request: &Request) -> Result<Option<Platform>, Refusal> {
+pub(super) fn platform(request: &Request) -> Result<Option<Platform>, Refusal> {
     let text = request.query.get("platform");
     if text.is_empty() {
         return Ok(None);

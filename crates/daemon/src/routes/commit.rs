@@ -36,8 +36,7 @@ async fn commit(app: Arc<App>, mut request: Request) -> Answer {
         Some(config) => create::run_config(config)?,
         None => app.engine.containers.run_config(&container)?,
     };
-    let changes: Vec<String> =
-        query.all("changes").filter(|change| !change.is_empty()).map(str::to_owned).collect();
+    let changes: Vec<String> = query.all("changes").map(str::to_owned).collect();
     let wanted = CommitRequest {
         config: changes::apply_to(base, &changes)?,
         author: query.get("author").to_owned(),

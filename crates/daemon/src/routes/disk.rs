@@ -35,9 +35,13 @@ async fn usage(app: Arc<App>, request: Request) -> Answer {
     let (verbose, new) = (request.query.bool("verbose"), request.version >= ApiVersion::v1(52));
     let mut usage = DiskUsage::default();
     if wanted("image") {
-        let images = images(&app).await?;
-        usage.layers_size = images.iter().map(|image| image.size).sum();
-        let unused = images.iter().filter(|image| image.containers == 0).map(|image| image.size).sum();
+        let taken = app.engine.images.usage(AllImages::No, &Filters::default()).await?;
+        let images: Vec<_> =
+            taken.images.iter().map(|(one, shared)| image::with_shared(one, *shared)).collect();
+        usage.layers_size = i64::try_from(taken.layers_bytes).unwrap_or(i64::MAX);
+        let own = |image: &ImageSummary| image.size - image.shared_size;
+        let used: i64 = images.iter().filter(|image| image.containers > 0).map(own).sum();
+        let unused = usage.layers_size - used;
         let active = images.iter().filter(|image| image.containers > 0).count();
         usage.image_usage = Some(short(&images, active, usage.layers_size, unused, verbose));
         usage.images = Some(images);
@@ -108,13 +112,6 @@ fn short<T: serde::Serialize>(
         total_size: total,
         items: verbose.then(|| items.iter().map(create::tree).collect()),
     }
-}
-
-async fn images(app: &App) -> Result<Vec<ImageSummary>, Refusal> {
-    let all = app.engine.images.list(AllImages::No, &Filters::default()).await?;
-    let shared =
-        |image: &gantry_engine::images::Summary| ImageSummary { shared_size: 0, ..image::summary(image) };
-    Ok(all.iter().map(shared).collect())
 }
 
 async fn containers(app: &App) -> Result<Vec<ContainerSummary>, Refusal> {

@@ -6,15 +6,16 @@ use gantry_api::Method::{Delete, Get, Post};
 use gantry_api::image::{DeleteItem, PruneResponse};
 use gantry_api::inspect::GraphDriver;
 use gantry_api::progress::Message;
-use gantry_engine::images::{AllImages, ImportOptions, RemoveOptions, Removed};
-use gantry_model::Reference;
+use gantry_engine::images::{AllImages, ImportOptions, RemoveOptions, Removed, Summary};
+use gantry_model::{Platform, Reference};
 use gantry_server::router::RouterError;
 use gantry_server::{Body, Reply, Request};
 use http::StatusCode;
 
-use super::{Answer, App, Table, filters};
+use super::{Answer, App, Table, archives, filters};
 use crate::body;
 use crate::changes;
+use crate::fetch;
 use crate::refusal::Refusal;
 use crate::wire::{graph, image};
 
@@ -39,26 +40,46 @@ async fn create(app: Arc<App>, request: Request) -> Answer {
             "cannot pull {}: {NO_REGISTRY}",
             request.query.get("fromImage")
         ))),
-        "-" => import(app, request).await,
-        address => Err(Refusal::not_implemented(format!(
-            "cannot import from {address}: send the archive itself, as in: curl -L {address} | docker import -"
-        ))),
+        _ => import(app, request).await,
     }
 }
 
 async fn import(app: Arc<App>, mut request: Request) -> Answer {
     let query = &request.query;
-    let given: Vec<String> =
-        query.all("changes").filter(|change| !change.is_empty()).map(str::to_owned).collect();
-    let platform = query.get("platform");
+    let given: Vec<String> = query.all("changes").map(str::to_owned).collect();
+    let platform = match query.get("platform") {
+        "" => None,
+        text => Some(text.parse::<Platform>()?),
+    };
+    if platform.as_ref().is_some_and(|platform| platform.os != Platform::host().os) {
+        return Err(Refusal::invalid("operating system is not supported"));
+    }
+    if query.get("repo").contains('@') || query.get("tag").contains(':') {
+        return Err(Refusal::invalid("cannot import digest reference"));
+    }
     let options = ImportOptions {
         config: changes::apply(&given)?,
         message: query.get("message").to_owned(),
         reference: reference(query.get("repo"), query.get("tag"))?,
-        platform: if platform.is_empty() { None } else { Some(platform.parse()?) },
+        platform,
     };
-    let (pump, reader) = body::pipe();
     let images = app.engine.images.clone();
+    let source = query.get("fromSrc");
+    if source != "-" {
+        let address = if source.contains("://") { source.to_owned() } else { format!("http://{source}") };
+        let comment = format!("Imported from {address}");
+        let message = if options.message.is_empty() { comment } else { options.message.clone() };
+        let reader = fetch::get(&address).await.map_err(|error| Refusal::invalid(error.to_string()))?;
+        let made = images.import(reader, ImportOptions { message, ..options }).await;
+        let mut lines = Message::status(format!("Downloading from {address}")).to_line();
+        lines.extend(match made {
+            Ok(image) => Message::status(image.to_string()).to_line(),
+            // The address answered, so that what follows is told as it would be of a long download.
+            Err(error) => Message::error(0, error.to_string()).to_line(),
+        });
+        return Ok(Reply::body("application/json", Body::full(lines)));
+    }
+    let (pump, reader) = body::pipe();
     // The pump ends when the reader goes, and the reader when the pump does.
     let (made, ()) = tokio::join!(images.import(reader, options), pump.run(&mut request));
     let line = Message::status(made?.to_string()).to_line();
@@ -70,15 +91,15 @@ pub(super) fn reference(repository: &str, tag: &str) -> Result<Option<Reference>
     if repository.is_empty() {
         return Ok(None);
     }
-    if repository.split_once(':').is_some_and(|(name, _)| name == "sha256") {
-        return Err(Refusal::invalid("refusing to create an ambiguous tag using digest algorithm as name"));
-    }
     let named = Reference::parse_normalized(repository)?;
     let whole = if tag.is_empty() {
         named
     } else {
         named.with_tag(tag).map_err(|_| Refusal::invalid("invalid tag format"))?
     };
+    if whole.familiar_name() == "sha256" {
+        return Err(Refusal::invalid("refusing to create an ambiguous tag using digest algorithm as name"));
+    }
     if whole.digest().is_some() {
         return Err(Refusal::invalid("refusing to create a tag with a digest reference"));
     }
@@ -92,6 +113,11 @@ async fn list(app: Arc<App>, request: Request) -> Answer {
         filters.add("reference", name);
     }
     let all = if request.query.bool("all") { AllImages::Yes } else { AllImages::No };
+    if request.query.bool("shared-size") {
+        let usage = app.engine.images.usage(all, &filters).await?;
+        let images = usage.images.iter().map(|(one, shared)| image::with_shared(one, *shared));
+        return Ok(Reply::versioned_json(&images.collect::<Vec<_>>()));
+    }
     let images = app.engine.images.list(all, &filters).await?;
     Ok(Reply::versioned_json(&images.iter().map(image::summary).collect::<Vec<_>>()))
 }
@@ -107,12 +133,35 @@ async fn inspect(app: Arc<App>, request: Request) -> Answer {
         ));
     }
     let found = app.engine.images.inspect(request.name()).await?;
+    require(&found, &request)?;
     let root = app.engine.images.root(request.name()).await.ok();
     let graph_driver = GraphDriver { name: app.driver.clone(), data: graph::of_image(root.as_ref()) };
     Ok(Reply::versioned_json(&image::inspect(&found, graph_driver)))
 }
 
+/// Refuses an image that is not for the `platform` that is asked for.
+fn require(found: &Summary, request: &Request) -> Result<(), Refusal> {
+    let Some(wanted) = archives::platform(request)? else { return Ok(()) };
+    let have = Platform {
+        architecture: found.config.architecture.clone(),
+        os: found.config.os.clone(),
+        variant: found.config.variant.clone(),
+    };
+    let same = (&have.os, &have.architecture) == (&wanted.os, &wanted.architecture)
+        && (wanted.variant.is_empty() || have.variant == wanted.variant);
+    if same {
+        return Ok(());
+    }
+    Err(Refusal::not_found(format!(
+        "image with reference {} was found but its platform ({have}) does not match the specified platform ({wanted})",
+        request.name()
+    )))
+}
+
 async fn history(app: Arc<App>, request: Request) -> Answer {
+    if !request.query.get("platform").is_empty() {
+        require(&app.engine.images.inspect(request.name()).await?, &request)?;
+    }
     let entries = app.engine.images.history(request.name()).await?;
     Ok(Reply::json(&entries.iter().map(image::history).collect::<Vec<_>>()))
 }

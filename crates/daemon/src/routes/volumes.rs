@@ -16,8 +16,8 @@ use crate::wire::volume::volume;
 pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
     table.add(Get, "/volumes", list)?;
     table.add(Post, "/volumes/create", create)?;
-    table.add(Get, "/volumes/{name}", inspect)?;
-    table.add(Delete, "/volumes/{name}", remove)?;
+    table.add(Get, "/volumes/{name…}", inspect)?;
+    table.add(Delete, "/volumes/{name…}", remove)?;
     table.add(Post, "/volumes/prune", prune)
 }
 

@@ -27,6 +27,11 @@ pub(crate) fn summary(image: &Summary) -> ImageSummary {
     }
 }
 
+/// One image of a list, with the bytes that it shares with others.
+pub(crate) fn with_shared(image: &Summary, shared_bytes: u64) -> ImageSummary {
+    ImageSummary { shared_size: signed(shared_bytes), ..summary(image) }
+}
+
 /// All of one image.
 pub(crate) fn inspect(image: &Summary, graph_driver: GraphDriver) -> ImageInspect {
     let config = &image.config;

@@ -82,25 +82,11 @@ impl Containers {
         if let Some(key) = filters.keys().find(|key| !["label", "label!", "until"].contains(key)) {
             return Err(unknown(key));
         }
-        let until = match filters.get("until") {
-            [] => None,
-            [_, _, ..] => return Err(Error::Invalid("more than one until filter specified".into())),
-            [text] => {
-                let moment = crate::images::moment(text);
-                let wrong = || Error::Invalid(format!("failed to parse value as time or duration: {text:?}"));
-                Some(moment.ok_or_else(wrong)?)
-            }
-        };
+        let until = crate::images::until(filters).map_err(Error::Invalid)?;
         let mut pruned = Pruned::default();
         for view in self.core.index.views() {
             let rests = matches!(view.state.status, Status::Created | Status::Exited | Status::Dead);
-            let excluded = filters.get("label!").iter().any(|wanted| {
-                let (key, value) =
-                    wanted.split_once('=').map_or((wanted.as_str(), None), |(k, v)| (k, Some(v)));
-                view.record.config.labels.get(key).is_some_and(|have| value.is_none_or(|value| have == value))
-            });
             if !rests
-                || excluded
                 || until.is_some_and(|until| view.record.created > until)
                 || !filters.labels_match(&view.record.config.labels)
             {

@@ -7,75 +7,70 @@ use gantry_model::filter::Filters;
 use gantry_model::{Reference, Timestamp};
 use gantry_store::image::Image;
 
+use super::pattern::Pattern;
 use super::{Error, Summary};
 
-/// Filters that were checked, with the images that they name looked up.
+/// The filters of a list.
+const OF_LISTS: [&str; 6] = ["reference", "label", "dangling", "before", "since", "until"];
+/// The filters of `prune`.
+const OF_PRUNES: [&str; 4] = ["dangling", "label", "label!", "until"];
+
+/// Filters of a list that were checked, with the images that they name looked up.
 pub(super) struct Narrowed<'a> {
     filters: &'a Filters,
-    before: Option<Timestamp>,
-    since: Option<Timestamp>,
+    patterns: Vec<Pattern>,
+    /// Places in the list between which the images are: after the oldest of `before`, before the newest of `since`.
+    after: Option<usize>,
+    until_place: Option<usize>,
     until: Option<Timestamp>,
     dangling: Option<bool>,
 }
 
 impl<'a> Narrowed<'a> {
-    /// Checks filters.
+    /// Checks filters for a list of these images, newest first.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unknown filter or value, [`Error::NoSuchImage`] for `before` and `since`.
     pub(super) fn new(
         filters: &'a Filters,
+        images: &[Arc<Image>],
         resolve: &dyn Fn(&str) -> Result<Arc<Image>, Error>,
     ) -> Result<Self, Error> {
-        const KNOWN: [&str; 8] =
-            ["reference", "label", "label!", "dangling", "before", "since", "until", "all"];
-        if let Some(key) = filters.keys().find(|key| !KNOWN.contains(key)) {
-            return Err(Error::Invalid(format!("invalid filter '{key}'")));
-        }
-        let of_image = |key: &str| -> Result<Option<Timestamp>, Error> {
-            filters.get(key).first().map(|name| Ok(created(&*resolve(name)?))).transpose()
+        known(filters, &OF_LISTS)?;
+        let dangling = flag(filters)?;
+        let places = |key: &str| -> Result<Vec<usize>, Error> {
+            let names = filters.get(key).iter();
+            let ids = names.map(|name| Ok(resolve(name)?.id)).collect::<Result<Vec<_>, Error>>()?;
+            // One that has come meanwhile is newer than all of the list.
+            Ok(ids.iter().map(|id| images.iter().position(|image| image.id == *id).unwrap_or(0)).collect())
         };
-        let dangling = match filters.get("dangling").first().map(String::as_str) {
-            None => None,
-            Some("true" | "1") => Some(true),
-            Some("false" | "0") => Some(false),
-            Some(_) => {
-                let all = filters.get("dangling").join(" ");
-                return Err(Error::Invalid(format!("invalid filter 'dangling=[{all}]'")));
-            }
-        };
-        if filters.get("reference").iter().any(|pattern| unclosed(pattern)) {
-            return Err(Error::Invalid("syntax error in pattern".into()));
-        }
-        let until = match filters.get("until").first() {
-            None => None,
-            Some(text) => Some(moment(text).ok_or_else(|| {
-                Error::Invalid(format!("failed to parse value as time or duration: {text:?}"))
-            })?),
-        };
-        Ok(Self { filters, before: of_image("before")?, since: of_image("since")?, until, dangling })
+        let patterns = filters.get("reference").iter().map(|text| Pattern::parse(text));
+        let patterns = patterns
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| Error::Invalid("syntax error in pattern".into()))?;
+        Ok(Self {
+            filters,
+            patterns,
+            after: places("before")?.into_iter().max(),
+            until_place: places("since")?.into_iter().min(),
+            until: moments(filters)?.into_iter().min(),
+            dangling,
+        })
     }
 
-    /// Whether an image is among those wanted.
-    pub(super) fn matches(&self, image: &Image) -> bool {
+    /// Whether the image at a place of the list is among those wanted.
+    pub(super) fn matches(&self, place: usize, image: &Image) -> bool {
         self.dangling.is_none_or(|wanted| wanted == image.references.is_empty())
-            && self.matches_but_dangling(image)
-    }
-
-    /// As [`Narrowed::matches`] where `dangling` has another meaning.
-    pub(super) fn matches_but_dangling(&self, image: &Image) -> bool {
-        let created = created(image);
-        let references = self.filters.get("reference");
-        self.before.is_none_or(|before| created < before)
-            && self.since.is_none_or(|since| created > since)
-            && self.until.is_none_or(|until| created < until)
+            && self.after.is_none_or(|after| place > after)
+            && self.until_place.is_none_or(|until| place < until)
+            && self.until.is_none_or(|until| created(image) < until)
             && self.filters.labels_match(&image.config.config.labels)
-            && (references.is_empty() || image.references.iter().any(|reference| self.named(reference)))
+            && (self.patterns.is_empty() || image.references.iter().any(|reference| self.named(reference)))
     }
 
     /// A summary with those names only that were asked for.
     pub(super) fn names(&self, mut summary: Summary) -> Summary {
-        if !self.filters.get("reference").is_empty() {
+        if !self.patterns.is_empty() {
             let keep = |name: &String| Reference::parse_normalized(name).is_ok_and(|name| self.named(&name));
             summary.tags.retain(keep);
             summary.digests.retain(keep);
@@ -84,11 +79,68 @@ impl<'a> Narrowed<'a> {
     }
 
     fn named(&self, reference: &Reference) -> bool {
-        self.filters.get("reference").iter().any(|pattern| {
-            matches_pattern(pattern, &reference.familiar_name())
-                || matches_pattern(pattern, &reference.familiar())
-        })
+        let (name, whole) = (reference.familiar_name(), reference.familiar());
+        self.patterns.iter().any(|pattern| pattern.matches(&name) || pattern.matches(&whole))
     }
+}
+
+/// Filters of `prune` that were checked.
+pub(super) struct Unwanted<'a> {
+    filters: &'a Filters,
+    until: Option<Timestamp>,
+    /// Images with names, too, if no container uses them.
+    pub(super) named: bool,
+}
+
+impl<'a> Unwanted<'a> {
+    /// Checks filters.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an unknown filter or value.
+    pub(super) fn new(filters: &'a Filters) -> Result<Self, Error> {
+        known(filters, &OF_PRUNES)?;
+        let named = flag(filters)? == Some(false);
+        Ok(Self { filters, until: until(filters).map_err(Error::Invalid)?, named })
+    }
+
+    /// Whether an image may go, as far as these filters say.
+    pub(super) fn matches(&self, image: &Image) -> bool {
+        (self.named || image.references.iter().all(|name| name.tag().is_none()))
+            && self.until.is_none_or(|until| created(image) <= until)
+            && self.filters.labels_match(&image.config.config.labels)
+    }
+}
+
+fn known(filters: &Filters, known: &[&str]) -> Result<(), Error> {
+    match filters.keys().find(|key| !known.contains(key)) {
+        Some("") => Err(Error::Invalid("invalid filter".into())),
+        Some(key) => Err(Error::Invalid(format!("invalid filter '{key}'"))),
+        None => Ok(()),
+    }
+}
+
+fn flag(filters: &Filters) -> Result<Option<bool>, Error> {
+    filters.flag("dangling").map_err(|error| Error::Invalid(error.to_string()))
+}
+
+/// The one time that a `prune` may be given.
+///
+/// # Errors
+/// Docker's text.
+pub(crate) fn until(filters: &Filters) -> Result<Option<Timestamp>, String> {
+    match filters.get("until") {
+        [] => Ok(None),
+        [text] => read(text).map(Some),
+        _ => Err("more than one until filter specified".into()),
+    }
+}
+
+fn moments(filters: &Filters) -> Result<Vec<Timestamp>, Error> {
+    filters.get("until").iter().map(|text| read(text).map_err(Error::Invalid)).collect()
+}
+
+fn read(text: &str) -> Result<Timestamp, String> {
+    moment(text).ok_or_else(|| format!("failed to parse value as time or duration: {text:?}"))
 }
 
 fn created(image: &Image) -> Timestamp {
@@ -96,18 +148,41 @@ fn created(image: &Image) -> Timestamp {
     text.and_then(|text| Timestamp::parse_rfc3339(text).ok()).unwrap_or_default()
 }
 
-/// Reads a time, seconds since 1970, or a duration back from now (`24h`, `10m`).
+/// Reads a time, seconds since 1970, or a duration back from now (`24h`, `10m`). Of a time everything behind the day
+/// may be left out; without an offset it is in UTC.
 pub(crate) fn moment(text: &str) -> Option<Timestamp> {
     if let Ok(seconds) = text.parse() {
         return Some(Timestamp::from_secs(seconds));
     }
-    // A day, and a time of a day, are in UTC.
-    let whole = [text.to_owned(), format!("{text}Z"), format!("{text}T00:00:00Z")];
-    if let Some(time) = whole.iter().find_map(|text| Timestamp::parse_rfc3339(text).ok()) {
+    if let Some(time) = time(text) {
         return Some(time);
     }
-    let ago = duration(text)?;
-    Some(Timestamp::from_nanos(crate::events::now().nanos() - i64::try_from(ago.as_nanos()).ok()?))
+    if let Some((seconds, fraction)) = text.split_once('.')
+        && fraction.bytes().all(|byte| byte.is_ascii_digit())
+        && let (Ok(seconds), Ok(nanos)) = (seconds.parse::<i64>(), format!("{fraction:0<9.9}").parse::<i64>())
+    {
+        return Some(Timestamp::from_nanos(Timestamp::from_secs(seconds).nanos().checked_add(nanos)?));
+    }
+    let ago = i64::try_from(duration(text)?.as_nanos()).ok()?;
+    // In whole seconds, as Docker counts back.
+    Some(Timestamp::from_secs(Timestamp::from_nanos(crate::events::now().nanos() - ago).secs()))
+}
+
+fn time(text: &str) -> Option<Timestamp> {
+    const DAY: usize = "2006-01-02".len();
+    if !text.is_ascii() || text.len() < DAY {
+        return None;
+    }
+    // What follows the time of day begins with a sign or is `Z`.
+    let zone = text[DAY..].find(['Z', 'z', '+', '-']).map_or(text.len(), |at| DAY + at);
+    let (given, zone) = text.split_at(zone);
+    let whole = match given.len() {
+        10 => format!("{given}T00:00:00"),
+        13 => format!("{given}:00:00"),
+        16 => format!("{given}:00"),
+        _ => given.to_owned(),
+    };
+    Timestamp::parse_rfc3339(&format!("{whole}{}", if zone.is_empty() { "Z" } else { zone })).ok()
 }
 
 /// Reads Go's durations: `1h30m`, `10s`, `1.5h`.
@@ -134,58 +209,26 @@ fn duration(text: &str) -> Option<Duration> {
     (!text.is_empty() && seconds < 1e11).then(|| Duration::from_secs_f64(seconds))
 }
 
-/// Whether a class of characters begins in a pattern and does not end.
-fn unclosed(pattern: &str) -> bool {
-    pattern.rfind('[').is_some_and(|at| !pattern[at..].contains(']'))
-}
-
-/// `*` is any text without a slash, `?` any character but a slash.
-fn matches_pattern(pattern: &str, text: &str) -> bool {
-    fn go(pattern: &[u8], text: &[u8]) -> bool {
-        match (pattern.split_first(), text.split_first()) {
-            (None, None) => true,
-            (Some((b'*', rest)), _) => {
-                go(rest, text)
-                    || text.split_first().is_some_and(|(first, after)| *first != b'/' && go(pattern, after))
-            }
-            (Some((b'?', rest)), Some((first, after))) => *first != b'/' && go(rest, after),
-            (Some((wanted, rest)), Some((first, after))) => wanted == first && go(rest, after),
-            _ => false,
-        }
-    }
-    go(pattern.as_bytes(), text.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_class_of_characters_must_end() {
-        for (pattern, wrong) in [("[", true), ("a[b", true), ("a[b]c", false), ("a*", false)] {
-            assert_eq!(unclosed(pattern), wrong, "{pattern}");
-        }
-    }
-
-    #[test]
-    fn patterns_stop_at_slashes() {
-        for (pattern, text, good) in [
-            ("web", "web", true),
-            ("we*", "web:1", true),
-            ("*", "a/b", false),
-            ("*/b", "a/b", true),
-            ("w?b", "web", true),
-            ("web", "web2", false),
-            ("*:1", "web:1", true),
-        ] {
-            assert_eq!(matches_pattern(pattern, text), good, "{pattern} {text}");
-        }
-    }
-
-    #[test]
     fn moments_are_times_seconds_or_durations() {
         assert_eq!(moment("12"), Some(Timestamp::from_secs(12)));
         assert_eq!(moment("1970-01-01T00:00:12Z"), Some(Timestamp::from_secs(12)));
+        for (text, whole) in [
+            ("2001-02-03", "2001-02-03T00:00:00Z"),
+            ("2001-02-03T04", "2001-02-03T04:00:00Z"),
+            ("2001-02-03T04:05", "2001-02-03T04:05:00Z"),
+            ("2001-02-03T04:05:06", "2001-02-03T04:05:06Z"),
+            ("2001-02-03T04:05:06.5", "2001-02-03T04:05:06.5Z"),
+            ("2001-02-03T04:05+02:00", "2001-02-03T02:05:00Z"),
+            ("2001-02-03Z", "2001-02-03T00:00:00Z"),
+        ] {
+            assert_eq!(moment(text), Timestamp::parse_rfc3339(whole).ok(), "{text}");
+        }
+        assert_eq!(moment("12.5"), Some(Timestamp::from_nanos(12_500_000_000)));
         assert_eq!(duration("1h30m"), Some(Duration::from_secs(5400)));
         assert!(moment("24h").is_some_and(|time| time < crate::events::now()));
         assert!(moment("yesterday").is_none() && moment("").is_none() && moment("1x").is_none());

@@ -5,6 +5,8 @@
 
 mod archive;
 mod filter;
+mod pattern;
+mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -20,7 +22,8 @@ use crate::containers::index::Index;
 use crate::events::Events;
 
 pub use archive::{Export, Loading};
-pub(crate) use filter::moment;
+pub(crate) use filter::until;
+pub use usage::ImageUsage;
 
 /// All images. Cheap to clone.
 #[derive(Clone)]
@@ -154,14 +157,15 @@ impl Images {
 
     fn list_now(&self, all: AllImages, filters: &Filters) -> Result<Vec<Summary>, Error> {
         let images = self.store.images().list()?;
-        let narrowed = filter::Narrowed::new(filters, &|name| Ok(self.store.images().resolve(name)?))?;
+        let resolve = |name: &str| Ok(self.store.images().resolve(name)?);
+        let narrowed = filter::Narrowed::new(filters, &images, &resolve)?;
         let parents: BTreeSet<Digest> = images.iter().filter_map(|image| image.parent).collect();
-        let shown = images.iter().filter(|image| {
+        let shown = images.iter().enumerate().filter(|(place, image)| {
             // Without a name, but something was made on top of it: an intermediate one.
             let intermediate = image.references.is_empty() && parents.contains(&image.id);
-            (all == AllImages::Yes || !intermediate) && narrowed.matches(image)
+            (all == AllImages::Yes || !intermediate) && narrowed.matches(*place, image)
         });
-        Ok(shown.map(|image| narrowed.names(self.summary(image))).collect())
+        Ok(shown.map(|(_, image)| narrowed.names(self.summary(image))).collect())
     }
 
     /// The steps that made it.
@@ -208,29 +212,27 @@ impl Images {
     /// [`Error::Conflict`] in Docker's words if a container uses it.
     pub async fn remove(&self, image: &str, options: RemoveOptions) -> Result<Vec<Removed>, Error> {
         let (images, name) = (self.clone(), image.to_owned());
-        crate::blocking(move || images.remove_now(&name, options)).await
+        crate::blocking(move || Ok(images.remove_now(&name, options)?.0)).await
     }
 
-    fn remove_now(&self, name: &str, options: RemoveOptions) -> Result<Vec<Removed>, Error> {
+    fn remove_now(&self, name: &str, options: RemoveOptions) -> Result<(Vec<Removed>, u64), Error> {
         let options = gantry_store::image::RemoveOptions { force: options.force, no_prune: options.no_prune };
         // Afterwards the labels may be gone, and the events tell them.
         let labels = self.store.images().resolve(name).map(|image| image.config.config.labels.clone());
         let labels = labels.unwrap_or_default();
-        let removed = self.store.images().remove(name, options, &Users(&self.index))?;
-        Ok(removed
-            .into_iter()
-            .map(|one| match one {
-                image::Removed::Untagged { reference, image } => {
-                    self.publish("untag", &image, &image.to_string(), labels.clone());
-                    Removed::Untagged(reference)
-                }
-                image::Removed::Image(id) => {
-                    self.publish("delete", &id, &id.to_string(), BTreeMap::new());
-                    Removed::Deleted(id)
-                }
-                image::Removed::Layer(id) => Removed::Deleted(id),
-            })
-            .collect())
+        let removals = self.store.images().remove(name, options, &Users(&self.index))?;
+        let removed = removals.done.into_iter().map(|one| match one {
+            image::Removed::Untagged { reference, image } => {
+                self.publish("untag", &image, &image.to_string(), labels.clone());
+                Removed::Untagged(reference)
+            }
+            image::Removed::Image(id) => {
+                self.publish("delete", &id, &id.to_string(), BTreeMap::new());
+                Removed::Deleted(id)
+            }
+            image::Removed::Layer(id) => Removed::Deleted(id),
+        });
+        Ok((removed.collect(), removals.layer_bytes))
     }
 
     /// Makes an image of one layer from a tar stream. Blocks a thread of its own while reading.
@@ -262,7 +264,8 @@ impl Images {
         .await
     }
 
-    /// Removes dangling images (or all unused, with filter `dangling=false`); filters also `label`, `until`.
+    /// Removes dangling images (or all unused, with filter `dangling=false`); filters also `label`, `label!`,
+    /// `until`. What went, and the bytes of the layers that nothing needs any more.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unknown filter.
@@ -272,13 +275,11 @@ impl Images {
     }
 
     fn prune_now(&self, filters: &Filters) -> Result<(Vec<Removed>, u64), Error> {
-        let narrowed = filter::Narrowed::new(filters, &|name| Ok(self.store.images().resolve(name)?))?;
-        let every = filters.get("dangling").iter().any(|value| matches!(value.as_str(), "false" | "0"));
+        let unwanted = filter::Unwanted::new(filters)?;
         let used: BTreeSet<Digest> = self.index.views().iter().map(|view| view.record.image).collect();
         let (mut removed, mut bytes) = (Vec::new(), 0);
         for image in self.store.images().list()? {
-            let wanted = (every || image.references.is_empty()) && narrowed.matches_but_dangling(&image);
-            if !wanted || used.contains(&image.id) {
+            if used.contains(&image.id) || !unwanted.matches(&image) {
                 continue;
             }
             let names: Vec<String> = match image.references.as_slice() {
@@ -287,11 +288,13 @@ impl Images {
             };
             for name in names {
                 match self.remove_now(&name, RemoveOptions::default()) {
-                    Ok(mut done) => removed.append(&mut done),
+                    Ok((mut done, layers)) => {
+                        removed.append(&mut done);
+                        bytes += layers;
+                    }
                     Err(error) => tracing::debug!("image {name} was not pruned: {error}"),
                 }
             }
-            bytes += image.size_bytes;
         }
         Ok((removed, bytes))
     }

@@ -7,10 +7,10 @@
 mod fleeting;
 mod populate;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -82,6 +82,9 @@ pub struct VolumeRequest {
     pub options: BTreeMap<String, String>,
 }
 
+/// Bytes of the longest name of a directory.
+const LONGEST_NAME: usize = 255;
+
 /// What the directory of a volume that is being removed is called besides its name. No volume's name begins so.
 pub(crate) const DOOMED: &str = ".removed-";
 
@@ -116,9 +119,17 @@ impl Volumes {
             let text = "volume name is too short, names should be at least two alphanumeric characters";
             return Err(Error::Invalid(format!("create {name}: {text}")));
         }
-        if !crate::names::is_allowed(&name) || name.len() > 255 {
+        if !crate::names::is_allowed(&name) {
             return Err(Error::Invalid(format!(
                 "create {name}: {name:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+            )));
+        }
+        if name.len() > LONGEST_NAME {
+            let path = self.directory.join(&name);
+            return Err(Error::Invalid(format!(
+                "create {name}: error while creating volume root path '{}': mkdir {}: file name too long",
+                path.display(),
+                path.display()
             )));
         }
         check_options(&request.options).map_err(|why| Error::Invalid(format!("create {name}: {why}")))?;
@@ -188,20 +199,13 @@ impl Volumes {
     pub async fn list(&self, filters: &Filters) -> Result<Vec<Arc<Volume>>, Error> {
         const KNOWN: [&str; 4] = ["name", "driver", "label", "dangling"];
         check_filters(filters, &KNOWN)?;
-        if let Some(other) = filters.get("dangling").iter().find(|value| {
-            !matches!(value.to_ascii_lowercase().as_str(), "true" | "t" | "1" | "false" | "f" | "0")
-        }) {
-            return Err(Error::Invalid(format!("invalid filter 'dangling=[{other}]'")));
-        }
-        let dangling =
-            filters.get("dangling").first().map(|value| matches!(value.as_str(), "true" | "1" | "True"));
+        let dangling = filters.flag("dangling").map_err(|error| Error::Invalid(error.to_string()))?;
         Ok(self
             .all()?
             .into_iter()
             .filter(|(volume, users)| {
-                let names = filters.get("name");
                 let drivers = filters.get("driver");
-                (names.is_empty() || names.iter().any(|name| volume.name.contains(name)))
+                filters.found_in("name", &volume.name)
                     && (drivers.is_empty() || drivers.contains(&volume.driver))
                     && dangling.is_none_or(|wanted| wanted == (*users == 0))
                     && filters.labels_match(&volume.labels)
@@ -258,7 +262,7 @@ impl Volumes {
     /// Removes a volume that nobody uses.
     pub(crate) fn remove_now(&self, volume: &Volume) -> Result<(), Error> {
         let directory = self.directory.join(&volume.name);
-        let doomed = self.directory.join(format!("{DOOMED}{}", volume.name));
+        let doomed = self.directory.join(doomed(&volume.name));
         let failed = |error| Error::Internal(format!("remove {}: {error}", directory.display()));
         // The row goes, and with it the name on the disk, so that nobody can begin to use what is being deleted.
         // Whether a directory that is found under the other name is to go, the row says: see `sweep`.
@@ -292,10 +296,13 @@ impl Volumes {
     pub(crate) fn sweep(&self) {
         for entry in fs::read_dir(&*self.directory).into_iter().flatten().flatten() {
             let file = entry.file_name();
-            let Some(name) = file.to_str().and_then(|file| file.strip_prefix(DOOMED)) else { continue };
-            let result = match self.find(name) {
+            if !file.as_encoded_bytes().starts_with(DOOMED.as_bytes()) {
+                continue;
+            }
+            let named = self.all().map(|all| all.into_iter().find(|(one, _)| *doomed(&one.name) == *file));
+            let result = match named {
                 Ok(None) => remove_tree(&entry.path()),
-                Ok(Some(_)) => fs::rename(entry.path(), self.directory.join(name)),
+                Ok(Some((volume, _))) => fs::rename(entry.path(), self.directory.join(&volume.name)),
                 Err(error) => Err(io::Error::other(error)),
             };
             if let Err(error) = result {
@@ -315,18 +322,26 @@ impl Volumes {
         Error::Conflict(format!("remove {name}: volume is in use - [{users}]"))
     }
 
-    /// Removes unused anonymous volumes (all unused with filter `all=true`); returns names and bytes.
+    /// Removes unused anonymous volumes (all unused with filter `all=true`); returns names and bytes. Volumes with
+    /// driver options stay, as in Docker: what they mount is not here.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unknown filter.
     pub async fn prune(&self, filters: &Filters) -> Result<(Vec<String>, u64), Error> {
         check_filters(filters, &["all", "label", "label!"])?;
-        let every = filters.get("all").iter().any(|value| matches!(value.as_str(), "true" | "1"));
+        let mut every = false;
+        for text in filters.get("all") {
+            every |= go_bool(text).ok_or_else(|| {
+                let why = format!("strconv.ParseBool: parsing {text:?}: invalid syntax");
+                Error::Invalid(format!("invalid filter 'all': {why}"))
+            })?;
+        }
         let (volumes, filters) = (self.clone(), filters.clone());
         crate::blocking(move || {
             let (mut names, mut bytes) = (Vec::new(), 0);
             for (volume, users) in volumes.all()? {
-                if users > 0 || !(every || volume.anonymous) || !filters.labels_match(&volume.labels) {
+                let wanted = (every || volume.anonymous) && volume.options.is_empty();
+                if users > 0 || !wanted || !filters.labels_match(&volume.labels) {
                     continue;
                 }
                 let size = size_of(&volume.mountpoint);
@@ -357,6 +372,18 @@ impl Volumes {
         })
         .await
     }
+}
+
+/// The name under which a volume's directory is deleted. Of a name that leaves no room for more, a sum and the end.
+fn doomed(name: &str) -> String {
+    let whole = format!("{DOOMED}{name}");
+    if whole.len() <= LONGEST_NAME {
+        return whole;
+    }
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{DOOMED}{hash:016x}-{}", &name[name.len() - 200..])
 }
 
 /// Checks the driver's options, in Docker's words: what would be mounted must be named whole.
@@ -439,17 +466,31 @@ fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The sizes of all files below, hard links each time. What cannot be read counts nothing.
+/// The sizes of all files below, hard links once, and the lengths of symbolic links: as Docker counts. What cannot
+/// be read counts nothing.
 fn size_of(directory: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(directory) else { return 0 };
-    entries
-        .flatten()
-        .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => size_of(&entry.path()),
-            Ok(metadata) => metadata.len(),
-            Err(_) => 0,
-        })
-        .sum()
+    let (mut bytes, mut seen, mut rest) = (0, HashSet::new(), vec![directory.to_owned()]);
+    while let Some(directory) = rest.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => rest.push(entry.path()),
+                Ok(metadata) if metadata.nlink() < 2 || seen.insert((metadata.dev(), metadata.ino())) => {
+                    bytes += metadata.len();
+                }
+                _ => {}
+            }
+        }
+    }
+    bytes
+}
+
+/// Reads a boolean as Go's `strconv.ParseBool` does.
+fn go_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 fn check_filters(filters: &Filters, known: &[&str]) -> Result<(), Error> {
@@ -506,6 +547,24 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_is_long_can_be_doomed() {
+        assert_eq!(doomed("v"), ".removed-v");
+        let (one, other) = ("a".repeat(255), format!("b{}", "a".repeat(254)));
+        assert!(doomed(&one).len() <= LONGEST_NAME && doomed(&one) != doomed(&other));
+    }
+
+    #[test]
+    fn files_with_two_names_count_once() {
+        let scratch = std::env::temp_dir().join(format!("gantry-volume-size-{}", std::process::id()));
+        fs::create_dir_all(scratch.join("d")).expect("made");
+        fs::write(scratch.join("d/file"), [0; 1000]).expect("written");
+        fs::hard_link(scratch.join("d/file"), scratch.join("again")).expect("linked");
+        std::os::unix::fs::symlink("abc", scratch.join("link")).expect("linked");
+        assert_eq!(size_of(&scratch), 1003);
+        fs::remove_dir_all(&scratch).expect("removed");
+    }
 
     #[test]
     fn options_that_mount_something_come_whole() {

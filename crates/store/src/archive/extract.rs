@@ -115,6 +115,10 @@ impl Extractor<'_> {
                 self.file(entries, parent, &name, entry)
             }
             Kind::HardLink(target) => self.hard_link(parent, &name, target).map_err(failed),
+            Kind::Symlink(target) => {
+                self.done.size_bytes = self.done.size_bytes.saturating_add(target.len() as u64);
+                self.node(parent, &name, entry).map_err(failed)
+            }
             _ => self.node(parent, &name, entry).map_err(failed),
         }
     }

@@ -65,7 +65,7 @@ pub struct Source<'a> {
 pub struct Written {
     /// Entries.
     pub entries: u64,
-    /// The sum of regular files' sizes, hard links once.
+    /// The sum of regular files' sizes, hard links once, and of symbolic links' lengths: as Docker counts.
     pub size_bytes: u64,
     /// The newest modification time, as written.
     pub newest: Timestamp,
@@ -274,6 +274,7 @@ impl<W: Write> Writer<'_, W> {
                 let mut meta = self.meta(b'2', stat, mtime_secs, Target::At(parent, name))?;
                 meta.mode = 0o777;
                 meta.link = target.as_bytes();
+                self.written.size_bytes += target.as_bytes().len() as u64;
                 self.header(&meta)
             }
             kind => {

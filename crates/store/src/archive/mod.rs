@@ -1,7 +1,7 @@
 //! Archives from strangers, and our own form of them.
 //!
-//! Reading: [`extract`] unpacks a tar in old, ustar, GNU or PAX form, plain or compressed by gzip or
-//! zstd, into a directory, and refuses what is hostile: see [`Limits`] for how much is too much, and
+//! Reading: [`extract`] unpacks a tar in old, ustar, GNU or PAX form, plain or compressed by gzip,
+//! zstd, xz or bzip2, into a directory, and refuses what is hostile: see [`Limits`] for how much is too much, and
 //! [`ArchiveError`] for what is never taken. Its memory does not grow with the archive. Nothing is
 //! resolved by path: parents are opened inside the root (`openat2` with `RESOLVE_IN_ROOT`), the last
 //! component is made exclusively and never followed.
@@ -141,7 +141,7 @@ pub struct ExtractOptions {
 pub struct Extracted {
     /// Entries.
     pub entries: u64,
-    /// The sum of regular files' sizes.
+    /// The sum of regular files' sizes and of symbolic links' lengths, as Docker counts.
     pub size_bytes: u64,
     /// The newest modification time (as clamped).
     pub newest: Timestamp,
@@ -160,6 +160,10 @@ pub enum Compression {
     Gzip,
     /// Zstandard.
     Zstd,
+    /// xz.
+    Xz,
+    /// bzip2.
+    Bzip2,
 }
 
 /// Tells from its first bytes whether a file is an archive that [`extract`] reads: a tar, plain or
@@ -191,7 +195,7 @@ pub fn is_archive(mut input: impl BufRead) -> io::Result<bool> {
     }
 }
 
-/// Unpacks a tar (plain, gzip or zstd) into a directory, which may have files already. No entry can reach
+/// Unpacks a tar (plain or compressed) into a directory, which may have files already. No entry can reach
 /// anything outside it.
 ///
 /// # Errors
@@ -263,7 +267,7 @@ where
     })
 }
 
-/// Reads an archive whose entries are no tree of files but have meanings of their own: plain, gzip or zstd.
+/// Reads an archive whose entries are no tree of files but have meanings of their own, plain or compressed.
 /// What `read` leaves is not read.
 ///
 /// # Errors

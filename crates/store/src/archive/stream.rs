@@ -22,6 +22,8 @@ const BUFFER_BYTES: usize = 256 * 1024;
 const BUFFERS: usize = 4;
 /// zstd frames that need more than 2^25 bytes (32 MiB) of window are refused: memory is bounded.
 const ZSTD_WINDOW_LOG_MAX: u32 = 25;
+/// xz blocks that need more than this are refused; `xz -9` takes 65 MiB to decompress.
+const XZ_MEMORY_KIB: u32 = 72 << 10;
 
 /// The reading end of a pump.
 pub(crate) struct Pump {
@@ -176,6 +178,11 @@ pub(crate) fn magic(first: &[u8]) -> Compression {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
         // A skippable frame may come first.
         [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
+        // The level stands between the two.
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..] => Compression::Bzip2,
+        // Of nothing at all.
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => Compression::Bzip2,
         _ => Compression::None,
     }
 }
@@ -193,5 +200,7 @@ pub(crate) fn decompress<'r>(
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
             Box::new(decoder)
         }
+        Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(input, true, XZ_MEMORY_KIB)),
+        Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
     })
 }

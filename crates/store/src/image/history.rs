@@ -1,6 +1,6 @@
 //! `docker history`: the steps of a configuration, beside the layers they made and the images they ended in.
 
-use gantry_model::{Digest, Timestamp};
+use gantry_model::{Digest, Reference, Timestamp};
 
 use super::{HistoryEntry, ImageError, Images};
 use crate::layer;
@@ -27,14 +27,22 @@ pub(super) fn history(images: &Images, text: &str) -> Result<Vec<HistoryEntry>, 
         })
         .collect();
     entries.reverse();
-    // One recorded parent for each step down, as far as they go.
+    // The image itself, and recorded parents at the steps that they end with. A parent that has no fewer steps than
+    // its child (made by hand, or by a commit that hides some) is at none.
     let mut id: Option<Digest> = Some(image.id);
-    for entry in &mut entries {
-        let Some(found) = id.and_then(|id| images.get(&id).ok()) else { break };
-        entry.id = Some(found.id);
-        entry.tags =
-            found.references.iter().filter(|name| name.tag().is_some()).map(|name| name.familiar()).collect();
-        id = found.parent;
+    let mut above = usize::MAX;
+    while let Some(found) = id.and_then(|id| images.get(&id).ok()) {
+        let steps = found.config.history.len();
+        if steps >= above {
+            break;
+        }
+        let place = entries.len().checked_sub(steps);
+        if let Some(entry) = place.and_then(|place| entries.get_mut(place)) {
+            let tagged = found.references.iter().filter(|name| name.tag().is_some());
+            entry.tags = tagged.map(Reference::familiar).collect();
+            entry.id = Some(found.id);
+        }
+        (above, id) = (steps, found.parent);
     }
     Ok(entries)
 }

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use gantry_model::Platform;
 use gantry_model::image::{History, ImageConfig, RootFs};
 
-use super::{Image, ImageError, Images, ImportOptions, NewImage};
-use crate::Leases;
+use super::{Image, ImageError, Images, ImportOptions, LoadError, NewImage};
 use crate::archive::Limits;
 use crate::layer::{ApplyOptions, Exact, Layers};
+use crate::{Error, Leases};
 
 pub(super) fn import(
     images: &Images,
@@ -22,7 +22,14 @@ pub(super) fn import(
     let lease = Leases { store: images.store.clone() }.temporary("import")?;
     let apply = ApplyOptions { exact: Exact::Normalised, limits: Limits::default() };
     let layer = Layers { store: images.store.clone() }.apply(archive, &apply, &lease);
-    let layer = layer.inspect_err(|_| drop(images.store.empty_trash()))?;
+    let layer = layer.map_err(|error| {
+        // Whoever waits for the error may look at the disk next.
+        drop(images.store.empty_trash());
+        match error {
+            Error::Archive(error) => LoadError::of_stream(error).into(),
+            error => ImageError::from(error),
+        }
+    })?;
     let created = options.created.unwrap_or(layer.newest).rfc3339_nano();
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
     let comment =

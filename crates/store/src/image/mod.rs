@@ -112,6 +112,15 @@ pub enum Removed {
     Layer(Digest),
 }
 
+/// What a removal did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Removals {
+    /// In order.
+    pub done: Vec<Removed>,
+    /// The sizes of the layers that nothing needs any more.
+    pub layer_bytes: u64,
+}
+
 /// How to remove an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RemoveOptions {
@@ -241,7 +250,7 @@ impl Images {
         self.resolve(&id.to_string())
     }
 
-    /// All images, newest first.
+    /// All images, newest first; of those made at the same time, the one that came here last.
     ///
     /// # Errors
     /// What the database said.
@@ -422,7 +431,7 @@ impl Images {
         text: &str,
         options: RemoveOptions,
         in_use: &dyn InUse,
-    ) -> Result<Vec<Removed>, ImageError> {
+    ) -> Result<Removals, ImageError> {
         remove::remove(&self.store, text, options, in_use)
     }
 
@@ -484,6 +493,9 @@ struct Recorded<'a> {
     references: &'a [Reference],
 }
 
+const INSERT_IMAGE: &str =
+    "INSERT OR IGNORE INTO image (id, parent, created, recorded) VALUES (?1, ?2, ?3, ?4)";
+
 fn record_one(
     transaction: &Transaction<'_>,
     one: &Recorded<'_>,
@@ -500,10 +512,12 @@ fn record_one(
     }
     content::record(transaction, id, config_size_bytes)?;
     let created = created(config).unwrap_or_default();
-    transaction.prepare_cached("INSERT OR IGNORE INTO image VALUES (?1, ?2, ?3)")?.execute((
+    let recorded = Timestamp::from_system(std::time::SystemTime::now());
+    transaction.prepare_cached(INSERT_IMAGE)?.execute((
         id.as_bytes(),
         image.parent.as_ref().map(Digest::as_bytes),
         created.nanos(),
+        recorded.nanos(),
     ))?;
     let mut insert = transaction.prepare_cached("INSERT OR IGNORE INTO image_layer VALUES (?1, ?2, ?3)")?;
     let mut durable = transaction.prepare_cached("UPDATE layer SET boot = NULL WHERE id = ?1")?;

@@ -9,7 +9,7 @@ use gantry_model::{Digest, Reference};
 use gantry_state::rusqlite::{OptionalExtension, Transaction};
 
 use super::resolve::{Meaning, find, load};
-use super::{Image, ImageError, InUse, RemoveOptions, Removed, children, take_reference};
+use super::{Image, ImageError, InUse, Removals, RemoveOptions, Removed, children, take_reference};
 use crate::gc::{self, Garbage};
 use crate::layer::chain_ids;
 use crate::store::Inner;
@@ -19,7 +19,7 @@ pub(super) fn remove(
     text: &str,
     options: RemoveOptions,
     in_use: &dyn InUse,
-) -> Result<Vec<Removed>, ImageError> {
+) -> Result<Removals, ImageError> {
     let meaning = Meaning::of(text)?;
     let _blobs = store.blobs.lock();
     let remove = || remove_rows(store, &meaning, text, options, in_use);
@@ -30,7 +30,7 @@ pub(super) fn remove(
     }?;
     store.images.clear();
     gc::finish(store, &garbage);
-    Ok(removed)
+    Ok(Removals { done: removed, layer_bytes: garbage.collected.layer_bytes })
 }
 
 fn remove_rows(
@@ -169,7 +169,10 @@ impl Removal<'_> {
     fn delete(&mut self, image: &Image) -> Result<(), ImageError> {
         self.transaction.prepare_cached("DELETE FROM image WHERE id = ?1")?.execute([image.id.as_bytes()])?;
         self.removed.push(Removed::Image(image.id));
-        let sql = "SELECT 1 FROM image_layer WHERE layer = ?1 LIMIT 1";
+        // Another layer of the same content may be another image's: to users they are one.
+        let sql = "SELECT 1 FROM snapshot_layer WHERE layer = ?1
+            UNION ALL SELECT 1 FROM layer AS this JOIN layer AS same ON same.diff_id = this.diff_id
+                JOIN image_layer ON image_layer.layer = same.id WHERE this.id = ?1 LIMIT 1";
         let mut query = self.transaction.prepare_cached(sql)?;
         let chain = chain_ids(&image.config.rootfs.diff_ids);
         for (layer, chain_id) in image.layers.iter().zip(chain).rev() {

@@ -191,7 +191,7 @@ pub(super) fn load(
 pub(super) fn list(store: &Arc<Inner>) -> Result<Vec<Arc<Image>>, ImageError> {
     store.database.read(|transaction| {
         let ids: Vec<[u8; 32]> = transaction
-            .prepare_cached("SELECT id FROM image ORDER BY created DESC, id")?
+            .prepare_cached("SELECT id FROM image ORDER BY created DESC, recorded DESC, id")?
             .query_map([], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         ids.into_iter().map(|id| load(store, transaction, &Digest::from_sha256(id)).map(Arc::new)).collect()

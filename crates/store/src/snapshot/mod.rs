@@ -56,7 +56,7 @@ pub struct Change {
 /// What a snapshot holds beyond its layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// The sum of its regular files' sizes, hard links once.
+    /// The sum of its regular files' sizes, hard links once, and of its symbolic links' lengths.
     pub size_bytes: u64,
     /// Files, directories and links.
     pub entries: u64,
@@ -449,6 +449,7 @@ fn count(path: &Path) -> Result<Usage, Error> {
             FileType::RegularFile if stat.st_nlink < 2 || seen.insert(stat.st_ino) => {
                 usage.size_bytes += u64::try_from(stat.st_size).unwrap_or(0);
             }
+            FileType::Symlink => usage.size_bytes += u64::try_from(stat.st_size).unwrap_or(0),
             _ => {}
         }
     }

@@ -21,7 +21,8 @@ use rustix::io::Errno;
 use super::driver::{Committed, Difference, Driver, Lower, VFS, effective};
 use super::overlay::{copy_attributes, make_directory, plain_root_differs, set_mode};
 use super::{
-    After, Change, ChangeKind, Usage, attributes_differ, check_path, deep, kept_xattrs, stub_components,
+    After, Change, ChangeKind, Usage, attributes_differ, check_path, deep, kept_xattrs, mount_points,
+    stub_components,
 };
 use crate::Error;
 use crate::archive::{OPAQUE_FILE, WHITEOUT, Whiteouts, make_whiteout, mtime_of, times};
@@ -60,7 +61,7 @@ impl Driver for Vfs {
     }
 
     fn changes(&self, root: &Path, directory: &Path, lower: &[Lower]) -> Result<Vec<Change>, Error> {
-        let mut changes: Vec<Change> = compared(root, directory, lower)?
+        let mut changes: Vec<Change> = compared(root, directory, lower, MountPoints::Nobodys)?
             .into_iter()
             .map(|(path, kind)| Change { path: Path::new("/").join(path), kind })
             .collect();
@@ -70,13 +71,13 @@ impl Driver for Vfs {
 
     fn usage(&self, root: &Path, directory: &Path, lower: &[Lower]) -> Result<Usage, Error> {
         let mut usage = Usage::default();
-        for (path, kind) in compared(root, directory, lower)? {
+        for (path, kind) in compared(root, directory, lower, MountPoints::Nobodys)? {
             if kind == ChangeKind::Deleted {
                 continue;
             }
             usage.entries += 1;
             if let Ok(stat) = fs::symlink_metadata(directory.join("fs").join(&path))
-                && stat.is_file()
+                && (stat.is_file() || stat.is_symlink())
             {
                 usage.size_bytes += stat.len();
             }
@@ -105,7 +106,12 @@ impl Driver for Vfs {
         }
         make_directory(&tree)?;
         copy_attributes(&live, &tree)?;
-        let changes = compared(root, directory, lower)?;
+        // A container's commit names no stubs, for on overlay there are none.
+        let mount_points = match after {
+            After::Kept => MountPoints::Nobodys,
+            After::Consumed => MountPoints::Changes,
+        };
+        let changes = compared(root, directory, lower, mount_points)?;
         let reserved =
             |path: &&PathBuf| path.file_name().is_some_and(|name| name.as_bytes().starts_with(WHITEOUT));
         if let Some(path) = changes.keys().find(reserved) {
@@ -272,8 +278,22 @@ fn copy_leaf(
     Ok(rustix::fs::utimensat(target, name, &times(mtime_of(stat)), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
+/// What the usual mount points are that a layer does not have and whoever mounts has made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum MountPoints {
+    /// Changes like others.
+    Changes,
+    /// Nobody's, as on overlay.
+    Nobodys,
+}
+
 /// What differs between a snapshot and its layers, by relative path: parents before what is in them.
-fn compared(root: &Path, directory: &Path, lower: &[Lower]) -> Result<BTreeMap<PathBuf, ChangeKind>, Error> {
+fn compared(
+    root: &Path,
+    directory: &Path,
+    lower: &[Lower],
+    mount_points: MountPoints,
+) -> Result<BTreeMap<PathBuf, ChangeKind>, Error> {
     let below = merged(root, lower)?;
     let live = directory.join("fs");
     let mark = directory.join("prepared");
@@ -285,7 +305,7 @@ fn compared(root: &Path, directory: &Path, lower: &[Lower]) -> Result<BTreeMap<P
     let mut changes = BTreeMap::new();
     let mut walk = || -> io::Result<()> {
         let (live, below) = (fs::File::open(&live)?, fs::File::open(&below)?);
-        compare(live.as_fd(), below.as_fd(), Path::new(""), prepared, &mut changes)
+        compare(live.as_fd(), below.as_fd(), Path::new(""), (prepared, mount_points), &mut changes)
     };
     deep(&mut walk).map_err(Error::io("compare", &live))?;
     Ok(changes)
@@ -295,7 +315,7 @@ fn compare(
     live: BorrowedFd<'_>,
     below: BorrowedFd<'_>,
     path: &Path,
-    prepared: (i64, i64),
+    (prepared, mount_points): ((i64, i64), MountPoints),
     changes: &mut BTreeMap<PathBuf, ChangeKind>,
 ) -> io::Result<()> {
     check_path(path)?;
@@ -310,6 +330,10 @@ fn compare(
             Err(Errno::NOENT) => None,
             Err(error) => return Err(error.into()),
         };
+        let nobodys = mount_points == MountPoints::Nobodys;
+        if nobodys && old.is_none() && is_untouched_mount_point(live, name, &stat, &path)? {
+            continue;
+        }
         match &old {
             None => drop(changes.insert(path.clone(), ChangeKind::Added)),
             Some(old) if !is_same(live, below, name, &stat, old, prepared)? => {
@@ -323,7 +347,7 @@ fn compare(
             match old {
                 Some(_) => {
                     let below = tree::open_directory(below, name)?;
-                    compare(live.as_fd(), below.as_fd(), &path, prepared, changes)?;
+                    compare(live.as_fd(), below.as_fd(), &path, (prepared, mount_points), changes)?;
                 }
                 None => all_added(live.as_fd(), &path, changes)?,
             }
@@ -339,6 +363,31 @@ fn compare(
         changes.entry(path.into()).or_insert(ChangeKind::Modified);
     }
     Ok(())
+}
+
+/// Whether a thing is what a mount was made upon and nothing else: here nothing lies below all layers, so whoever
+/// mounts makes it.
+fn is_untouched_mount_point(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    stat: &Stat,
+    path: &Path,
+) -> io::Result<bool> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(stat.st_size == 0 && mount_points::is_file(path)),
+        FileType::Directory if mount_points::is_directory(path) => {
+            let directory = tree::open_directory(parent, name)?;
+            for (name, _) in Names::read(tree::open_directory(directory.as_fd(), c".")?.as_fd())?.iter() {
+                let path = path.join(OsStr::from_bytes(name.to_bytes()));
+                let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                if !is_untouched_mount_point(directory.as_fd(), name, &stat, &path)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
 }
 
 fn all_added(

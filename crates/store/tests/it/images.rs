@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use gantry_model::image::{ImageConfig, RootFs};
+use gantry_model::image::{History, ImageConfig, RootFs};
 use gantry_model::{Digest, Reference, SnapshotId, Timestamp};
 use gantry_state::rusqlite::Connection;
 use gantry_store::image::{Image, ImageError, ImportOptions, InUse, NewImage, RemoveOptions, Removed};
@@ -70,7 +70,7 @@ fn remove_with(
         Removed::Layer(_) => "deleted layer".into(),
     };
     match store.images().remove(text, options, containers) {
-        Ok(removed) => Ok(removed.into_iter().map(show).collect()),
+        Ok(removed) => Ok(removed.done.into_iter().map(show).collect()),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -278,6 +278,56 @@ fn history_tells_steps_sizes_and_names() {
         (entry.tags.as_slice(), entry.created),
         (&["base:1".to_owned()][..], Some(Timestamp::from_secs(1_000_000_000)))
     );
+}
+
+#[test]
+fn history_names_parents_at_the_steps_that_they_end_with() {
+    if crate::skipped() {
+        return;
+    }
+    let scratch = Scratch::new("history-parents");
+    let store = open(&scratch.0);
+    let base = import(&store, "1", Some("base:1"));
+    let mut config = base.config.clone();
+    for step in ["ENV A=1", "ENV B=2"] {
+        let step = format!("/bin/sh -c #(nop)  {step}");
+        config.history.push(History { created_by: step, empty_layer: true, ..History::default() });
+    }
+    let bytes = serde_json::to_vec(&config).expect("JSON");
+    let image = NewImage { config_bytes: &bytes, layers: &base.layers, parent: Some(base.id) };
+    let image = store.images().create(&image).expect("an image");
+    let history = store.images().history(&image.id.to_string()).expect("the history");
+    let ids: Vec<_> = history.iter().map(|entry| entry.id).collect();
+    assert_eq!(ids, [Some(image.id), None, Some(base.id)]);
+    assert_eq!(history[2].tags, ["base:1"]);
+}
+
+#[test]
+fn images_of_one_time_are_listed_by_when_they_came() {
+    if crate::skipped() {
+        return;
+    }
+    let scratch = Scratch::new("order");
+    let store = open(&scratch.0);
+    let came: Vec<_> = ["1", "2", "3"].map(|content| import(&store, content, None).id).into();
+    let listed: Vec<_> =
+        store.images().list().expect("the list").iter().map(|image| image.id).rev().collect();
+    assert_eq!(listed, came);
+}
+
+#[test]
+fn links_count_with_their_length() {
+    if crate::skipped() {
+        return;
+    }
+    let scratch = Scratch::new("link-size");
+    let store = open(&scratch.0);
+    let archive = Tarball::default().file("f", "12345").hard_link("again", "f").symlink("s", "f").end();
+    let image = store.images().import(&archive[..], &ImportOptions::default()).expect("an image");
+    assert_eq!(image.size_bytes, 6);
+    let removed =
+        store.images().remove(&image.id.to_string(), RemoveOptions::default(), &Containers::default());
+    assert_eq!(removed.expect("removed").layer_bytes, 6);
 }
 
 #[test]

@@ -95,6 +95,19 @@ fn old_form(one: &[u8], two: &[u8]) -> Vec<u8> {
     tar.file("repositories", r#"{"old":{"1":"cc","2":"cc"}}"#).end()
 }
 
+fn xz(bytes: &[u8]) -> Vec<u8> {
+    let options = lzma_rust2::XzOptions::with_preset(1);
+    let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).expect("options");
+    encoder.write_all(bytes).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    encoder.write_all(bytes).expect("memory");
+    encoder.finish().expect("memory")
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).expect("memory");
@@ -171,7 +184,10 @@ fn the_old_form_is_loaded_and_saved_with_the_same_bytes() {
     }
     // Once more, and once more packed: everything is here.
     let again = format!("image {} old:1 old:2", &id.hex()[..12]);
-    assert_eq!(load(&store, &gzip(&archive)).expect("loaded").last(), Some(&again));
+    for packed in [gzip(&archive), xz(&archive), bzip2(&archive)] {
+        assert_eq!(load(&store, &packed).expect("loaded").last(), Some(&again));
+        assert_eq!(load(&store, &packed[..packed.len() / 2]), Err("unexpected EOF".into()));
+    }
     is_clean(&store);
     // What we save another store loads, and it saves the same bytes.
     let saved = save(&store, &["old"]).expect("saved");
@@ -281,12 +297,15 @@ fn what_is_wrong_is_told_and_leaves_nothing() {
         ("a name without tag", archive(json!([item("c", json!(["x"]), &["l"])]), &files), "invalid tag \"x\""),
         ("a name that is none", archive(json!([item("c", json!(["X:1"]), &["l"])]), &files), "invalid reference format: repository name (library/X) must be lowercase"),
         ("no JSON", archive(json!("x"), &files), "manifest.json cannot be read"),
+        ("a list of nothing", archive(Value::Null, &files), "invalid manifest, manifest cannot be null (but can be [])"),
+        ("an empty list", add(Tarball::default(), "manifest.json", b"").end(), "EOF"),
+        ("no root file system", archive(json!([item("c", Value::Null, &[])]), &[("c", br#"{"os":"linux","rootfs":null}"#)]), "invalid image JSON, no RootFS key"),
         ("half JSON", add(Tarball::default(), "manifest.json", b"[{").end(), "unexpected EOF"),
         ("a lying configuration", archive(json!([item("c", Value::Null, &["l"])]), &[("c", &lying), ("l", &new)]), "invalid diffID for layer 0: expected"),
         ("a hostile layer", archive(json!([item("c", Value::Null, &["l"])]), &[("c", &config(&[&escaping])), ("l", &escaping)]), "a path must not contain .."),
         ("a layer that is a text", archive(json!([item("c", Value::Null, &["l"])]), &[("c", &config(&[b"x"])), ("l", b"x")]), "it ends within a header"),
         ("too deep", archive(json!([item("c", Value::Null, &paths)]), &[("c", &many), ("l", &new)]), "max depth exceeded"),
-        ("for Windows", archive(json!([item("c", Value::Null, &[])]), &[("c", br#"{"os":"windows"}"#)]), "cannot load windows image on linux"),
+        ("for Windows", archive(json!([item("c", Value::Null, &[])]), &[("c", br#"{"os":"windows","rootfs":{"type":"layers","diff_ids":[]}}"#)]), "cannot load windows image on linux"),
         ("the second is bad", archive(json!([item("c", json!(["old:1"]), &["l"]), item("x", Value::Null, &[])]), &files), "open x: no such"),
         ("a huge list", archive(json!([{"Config": "c".repeat(9 << 20)}]), &files), "manifest.json has 943"),
         ("an index of nothing", Tarball::default().file("index.json", &json!({"manifests": [{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": absent.to_string(), "size": 1}]}).to_string()).end(), "open blobs/sha256/"),
@@ -300,6 +319,27 @@ fn what_is_wrong_is_told_and_leaves_nothing() {
     }
     assert_eq!(load(&store, &fine).expect("loaded").len(), 2);
     assert_ne!(store.images().resolve("old:1").expect("there").id, good, "the name has moved");
+    is_clean(&store);
+}
+
+#[test]
+fn layers_may_be_packed_in_any_way() {
+    if crate::skipped() {
+        return;
+    }
+    let scratch = Scratch::new("load-packed");
+    let store = open(&scratch);
+    for (name, pack) in [("gz", gzip as fn(&[u8]) -> Vec<u8>), ("xz", xz), ("bz2", bzip2)] {
+        let plain = layer(name, "1");
+        let config = config(&[&plain]);
+        let manifest = json!([{"Config": "c", "Layers": ["l"]}]).to_string();
+        let tar = add(add(Tarball::default(), "c", &config), "l", &pack(&plain));
+        load(&store, &tar.file("manifest.json", &manifest).end()).expect(name);
+        let image = store.images().get(&digest_of(&config)).expect("there");
+        let mut written = Vec::new();
+        store.layers().write_tar(image.layers[0], &mut written).expect("written");
+        assert_eq!(written, plain, "{name}");
+    }
     is_clean(&store);
 }
 

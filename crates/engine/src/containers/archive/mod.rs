@@ -257,8 +257,11 @@ impl Asked {
 fn described(rootfs: &Rootfs, path: &str, stat: &Stat) -> Result<PathStat, Error> {
     let mut link_target = String::new();
     if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-        link_target = path::follow(rootfs.root(), path, path::Missing::Kept)
-            .map_err(|error| Error::Internal(format!("lstat {path}: {}", path::text(error))))?;
+        link_target =
+            path::follow(rootfs.root(), path, path::Missing::Kept).map_err(|error| match error {
+                Errno::LOOP => Error::Internal(format!("evalSymlinksInScope: too many links in {path}")),
+                error => Error::Internal(format!("lstat {path}: {}", path::text(error))),
+            })?;
     }
     let nanos = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
     Ok(PathStat {

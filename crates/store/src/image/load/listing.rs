@@ -48,7 +48,7 @@ struct Index {
 pub(super) fn read(intake: &Intake<'_>, options: &LoadOptions) -> Result<Vec<Listed>, ImageError> {
     if intake.has("manifest.json") {
         let items: Option<Vec<Item>> = json("manifest.json", intake.file("manifest.json")?)?;
-        return items.into_iter().flatten().map(listed).collect();
+        return items.ok_or(LoadError::NullManifest)?.into_iter().map(listed).collect();
     }
     if intake.has("index.json") {
         return of_layout(intake, options);
@@ -180,7 +180,9 @@ pub(in crate::image) fn is_for(config: &ImageConfig, wanted: &Platform) -> bool 
 
 fn json<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Result<T, ImageError> {
     serde_json::from_slice(bytes).map_err(|error| {
-        let error = if error.is_eof() {
+        let error = if bytes.trim_ascii().is_empty() {
+            LoadError::Empty
+        } else if error.is_eof() {
             LoadError::Truncated
         } else {
             LoadError::Malformed { path: path.into(), reason: error.to_string() }

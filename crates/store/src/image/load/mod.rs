@@ -2,7 +2,7 @@
 //!
 //! What may come: what `docker save` writes, the old form (a directory for each layer, `manifest.json`) and the
 //! one since Docker 25 (an OCI layout with `manifest.json` beside it), and OCI layouts without it; as a whole
-//! plain, gzip or zstd, and so is each layer.
+//! plain or compressed (gzip, zstd, xz, bzip2), and so is each layer.
 //!
 //! ```text
 //! stream ── intake ──┬─ layers: unpacked as they come, each held by the load's lease
@@ -99,6 +99,15 @@ pub enum LoadError {
         /// What is read.
         limit_bytes: u64,
     },
+    /// `manifest.json` is `null`.
+    #[error("invalid manifest, manifest cannot be null (but can be [])")]
+    NullManifest,
+    /// A configuration does not say of which layers it is.
+    #[error("invalid image JSON, no RootFS key")]
+    NoRootFs,
+    /// A file that ought to say something is empty.
+    #[error("EOF")]
+    Empty,
     /// A description cannot be read.
     #[error("{path} cannot be read: {reason}")]
     Malformed {
@@ -168,7 +177,8 @@ impl LoadError {
     }
 
     /// What is wrong with the outer archive, in Docker's words where it has some.
-    fn of_stream(error: ArchiveError) -> Self {
+    pub(super) fn of_stream(error: ArchiveError) -> Self {
+        // A disk that fails is no fault of the archive.
         match error {
             ArchiveError::Damaged { reason, .. } if reason.starts_with("it ends within") => Self::Truncated,
             ArchiveError::Damaged { reason, .. } if reason.starts_with("it is not a tar") => Self::NoArchive,
@@ -238,8 +248,12 @@ fn check(
 ) -> Result<Option<Sound>, ImageError> {
     let config_bytes = intake.file(&listed.config)?.to_vec();
     let malformed = |reason: String| LoadError::Malformed { path: listed.config.clone(), reason };
-    let config: ImageConfig =
+    let tree: serde_json::Value =
         serde_json::from_slice(&config_bytes).map_err(|error| malformed(error.to_string()))?;
+    if tree.get("rootfs").is_none_or(serde_json::Value::is_null) {
+        return Err(LoadError::NoRootFs.into());
+    }
+    let config: ImageConfig = serde_json::from_value(tree).map_err(|error| malformed(error.to_string()))?;
     if !config.os.is_empty() && config.os != "linux" {
         return Err(LoadError::OperatingSystem(config.os).into());
     }
