@@ -150,7 +150,7 @@ fn created(image: &Image) -> Timestamp {
 
 /// Reads a time, seconds since 1970, or a duration back from now (`24h`, `10m`). Of a time everything behind the day
 /// may be left out; without an offset it is in UTC.
-pub(crate) fn moment(text: &str) -> Option<Timestamp> {
+fn moment(text: &str) -> Option<Timestamp> {
     if let Ok(seconds) = text.parse() {
         return Some(Timestamp::from_secs(seconds));
     }
