@@ -47,6 +47,26 @@ pub enum Reach {
     Recursive,
 }
 
+/// Whether overlay takes its lower directories one by one (`lowerdir+`, Linux 6.7) instead of all of them in one option.
+///
+/// An older kernel is asked by no trial: up to 6.4 overlay knows the new mount API only through a bridge, which says
+/// that an option is unknown no earlier than at the end, and into the kernel's log each time. Allocates nothing.
+#[must_use]
+pub fn overlay_takes_directories_one_by_one() -> bool {
+    is_at_least(rustix::system::uname().release().to_bytes(), (6, 7))
+}
+
+/// Whether a release such as `6.1.0-56-cloud-amd64` is this version or a later one. One that cannot be read is.
+fn is_at_least(release: &[u8], wanted: (u32, u32)) -> bool {
+    let mut numbers = release
+        .split(|byte| !byte.is_ascii_digit())
+        .map_while(|digits| std::str::from_utf8(digits).ok()?.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => (major, minor) >= wanted,
+        _ => true,
+    }
+}
+
 /// Changes the attributes of the mount whose root `fd` and `path` name (an empty path: `fd` itself).
 ///
 /// # Errors
@@ -73,4 +93,23 @@ pub fn set_attributes(
         )
     };
     if result == -1 { Err(crate::process::errno()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared() {
+        let check = |release: &str, expected| {
+            assert_eq!(is_at_least(release.as_bytes(), (6, 7)), expected, "{release}");
+        };
+        check("6.1.0-56-cloud-amd64", false);
+        check("5.15.0", false);
+        check("6.6.9", false);
+        check("6.7.0-rc1", true);
+        check("6.18.44-fc-v669", true);
+        check("7.0", true);
+        check("odd", true);
+    }
 }

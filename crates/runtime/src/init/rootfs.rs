@@ -7,7 +7,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use gantry_sys::mount::{Attributes, Reach, set_attributes};
+use gantry_sys::mount::{Attributes, Reach, overlay_takes_directories_one_by_one, set_attributes};
 use gantry_sys::rooted::{self, Missing, PathBuffer};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -103,11 +103,6 @@ pub(crate) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()
 const STRING_LIMIT: usize = 255;
 
 fn overlay(lower: &[CString], upper: Option<&CStr>, work: Option<&CStr>) -> Result<OwnedFd, Errno> {
-    let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, c"source", c"overlay")?;
-    for option in [c"redirect_dir", c"metacopy", c"index"] {
-        fsconfig_set_string(&context, option, c"off")?;
-    }
     // Two directories at least, or an upper one: overlay refuses a single lower layer.
     let single = lower.len() == 1 && upper.is_none();
     if single {
@@ -116,12 +111,16 @@ fn overlay(lower: &[CString], upper: Option<&CStr>, work: Option<&CStr>) -> Resu
         set_attributes(root.as_fd(), c"", Reach::Single, read_only).map_err(Errno::from_raw_os_error)?;
         return Ok(root);
     }
+    if !overlay_takes_directories_one_by_one() {
+        return overlay_by_one_string(lower, upper, work);
+    }
+    let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, c"source", c"overlay")?;
+    for option in [c"redirect_dir", c"metacopy", c"index"] {
+        fsconfig_set_string(&context, option, c"off")?;
+    }
     for directory in lower {
-        match set_path(&context, c"lowerdir+", directory) {
-            // Before Linux 6.5.
-            Err(Errno::INVAL) => return overlay_by_one_string(lower, upper, work),
-            result => result?,
-        }
+        set_path(&context, c"lowerdir+", directory)?;
     }
     if let (Some(upper), Some(work)) = (upper, work) {
         set_path(&context, c"upperdir", upper)?;
@@ -145,7 +144,7 @@ fn set_path(context: &OwnedFd, key: &CStr, path: &CStr) -> Result<(), Errno> {
     fsconfig_set_string(context, key, name.as_c_str())
 }
 
-/// Linux 6.1 to 6.4: all layers in one option, of a page at most, by short names, through mount(2). Mounted
+/// Before Linux 6.7: all layers in one option, of a page at most, by short names, through mount(2). Mounted
 /// over `/`, and taken off it again as a detached tree.
 fn overlay_by_one_string(
     lower: &[CString],

@@ -1,5 +1,6 @@
 //! What a snapshot driver is, which there are, and how a mount description becomes a descriptor.
 
+use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -7,8 +8,12 @@ use std::path::{Path, PathBuf};
 use gantry_model::LayerId;
 use gantry_model::mount::RootMount;
 use gantry_sys::mount::{Attributes, Reach};
+use gantry_sys::ns::Kinds;
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags,
+};
 
 use super::overlay::Overlay;
 use super::vfs::Vfs;
@@ -175,19 +180,35 @@ fn root_of(mount: &OwnedFd) -> std::io::Result<OwnedFd> {
     Ok(rustix::fs::openat(mount, ".", flags, Mode::empty())?)
 }
 
-/// Paths go to the kernel as `/proc/self/fd/<n>`, because a mount option has at most 255 bytes.
+/// A directory under the name `/proc/self/fd/<n>`: an option has at most 255 bytes, all of them a page.
+struct Short(OwnedFd);
+
+impl Short {
+    fn open(path: &Path) -> std::io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// Lasts as long as this does.
+    fn name(&self) -> String {
+        format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.0))
+    }
+}
+
 fn overlay(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::io::Result<OwnedFd> {
+    if !gantry_sys::mount::overlay_takes_directories_one_by_one() {
+        return overlay_by_one_string(lower, upper);
+    }
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (option, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
         rustix::mount::fsconfig_set_string(&context, option, value)?;
     }
     let mut held = Vec::new();
-    let mut set = |option: &str, path: &Path| {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(path, flags, Mode::empty())?;
-        let short = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&directory));
+    let mut set = |option: &str, path: &Path| -> std::io::Result<()> {
+        let directory = Short::open(path)?;
+        rustix::mount::fsconfig_set_string(&context, option, directory.name())?;
         held.push(directory);
-        rustix::mount::fsconfig_set_string(&context, option, short)
+        Ok(())
     };
     for path in lower {
         set("lowerdir+", path)?;
@@ -202,6 +223,36 @@ fn overlay(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::io::Result<
     Ok(rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
+/// Before Linux 6.7: all directories in one string, which mount(2) alone takes at this length. It wants a place, so a
+/// thread with a mount namespace of its own gives it one and takes the mount off it as a detached tree. The directories
+/// are opened there: overlay takes none of another namespace's.
+fn overlay_by_one_string(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::io::Result<OwnedFd> {
+    let place = lower.first().ok_or(rustix::io::Errno::INVAL)?.as_path();
+    let mounted = || -> std::io::Result<OwnedFd> {
+        gantry_sys::ns::unshare(Kinds::MOUNT).map_err(std::io::Error::from_raw_os_error)?;
+        let nothing_shared = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        rustix::mount::mount_change("/", nothing_shared)?;
+        let below: Vec<Short> = lower.iter().map(|path| Short::open(path)).collect::<Result<_, _>>()?;
+        let names: Vec<String> = below.iter().map(Short::name).collect();
+        let mut options = format!("redirect_dir=off,metacopy=off,index=off,lowerdir={}", names.join(":"));
+        let mut flags = MountFlags::RDONLY;
+        let mut above = Vec::new();
+        for (option, path) in upper.iter().flat_map(|(upper, work)| [("upperdir", upper), ("workdir", work)])
+        {
+            let directory = Short::open(path)?;
+            options.push_str(&format!(",{option}={}", directory.name()));
+            above.push(directory);
+            flags = MountFlags::empty();
+        }
+        let options = CString::new(options)?;
+        rustix::mount::mount(c"overlay", place, c"overlay", flags, Some(options.as_c_str()))?;
+        let whole = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        Ok(rustix::mount::open_tree(rustix::fs::CWD, place, whole)?)
+    };
+    let ended = std::thread::scope(|scope| scope.spawn(mounted).join());
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// The root directory of an overlay that is mounted nowhere.
 fn open_overlay(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::io::Result<OwnedFd> {
     root_of(&overlay(lower, upper)?)
@@ -210,6 +261,38 @@ fn open_overlay(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::io::Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Kernels before 6.7 are asked in another way, which the others know too: it gives the same tree.
+    #[test]
+    #[expect(clippy::print_stdout, reason = "a skipped test says so where the runner counts it")]
+    fn an_overlay_is_mounted_by_one_string_as_one_by_one() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: not root: nothing can be mounted");
+            return;
+        }
+        let root = std::env::temp_dir().join(format!("gantry-store-overlay-{}", std::process::id()));
+        let [one, two, upper, work] = ["one", "two", "upper", "work"].map(|name| root.join(name));
+        for directory in [&one, &two, &upper, &work] {
+            fs::create_dir_all(directory).expect("made");
+        }
+        fs::write(one.join("file"), "upmost").expect("written");
+        fs::write(two.join("file"), "hidden").expect("written");
+        fs::write(two.join("below"), "seen").expect("written");
+        let lower = [one, two];
+        let both = Some((upper.as_path(), work.as_path()));
+        for mount in [overlay, overlay_by_one_string] {
+            for upper in [None, both] {
+                let held = Short(root_of(&mount(&lower, upper).expect("mounted")).expect("opened"));
+                let tree = PathBuf::from(held.name());
+                let read = |name: &str| fs::read_to_string(tree.join(name)).ok();
+                assert_eq!(read("file").as_deref(), Some("upmost"));
+                assert_eq!(read("below").as_deref(), Some("seen"));
+                assert_eq!(fs::write(tree.join("new"), "").is_ok(), upper.is_some());
+            }
+        }
+        assert!(upper.join("new").exists());
+        fs::remove_dir_all(root).expect("nothing is mounted there");
+    }
 
     #[test]
     fn a_mount_names_each_layer_once_and_none_in_vain() {
