@@ -22,6 +22,7 @@ use gantry_store::fsck::OwnedKind;
 use serde::Serialize;
 
 use crate::options;
+use crate::ownership::Remembered;
 
 /// How long something beside a running daemon may seem wrong before it is.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,10 +58,10 @@ struct Arguments {
     /// As the daemon's
     #[arg(long, value_name = "path")]
     data_root: Option<PathBuf>,
-    /// As the daemon's
+    /// As the daemon's; else that of the daemon that has the data root, or had it last
     #[arg(long, value_name = "path")]
     exec_root: Option<PathBuf>,
-    /// As the daemon's
+    /// As the daemon's; else as above
     #[arg(long, value_name = "path")]
     cgroup_parent: Option<String>,
     /// The daemon's configuration file, which the above is read from where it is not given
@@ -142,11 +143,13 @@ fn places(arguments: &Arguments) -> Result<Places> {
     let path = |given: &Option<PathBuf>, key: &str, default: &str| {
         given.clone().or_else(|| text(key).map(PathBuf::from)).unwrap_or_else(|| default.into())
     };
-    Ok(Places {
-        data_root: path(&arguments.data_root, "data-root", "/var/lib/gantry"),
-        exec_root: path(&arguments.exec_root, "exec-root", "/run/gantry"),
-        cgroup_parent: arguments.cgroup_parent.clone().or_else(|| text("cgroup-parent")),
-    })
+    let data_root = path(&arguments.data_root, "data-root", "/var/lib/gantry");
+    // Who names the root alone means the daemon that has it, or had it last.
+    let last = if arguments.exec_root.is_some() { Remembered::default() } else { Remembered::of(&data_root) };
+    let exec_root = last.exec_root.unwrap_or_else(|| path(&arguments.exec_root, "exec-root", "/run/gantry"));
+    let cgroup_parent =
+        arguments.cgroup_parent.clone().or(last.cgroup_parent).or_else(|| text("cgroup-parent"));
+    Ok(Places { data_root, exec_root, cgroup_parent })
 }
 
 /// Takes the locks of both roots without making anything, or says whose they are.
@@ -164,7 +167,7 @@ fn lock(places: &Places) -> Result<Result<Vec<File>, u32>> {
             Ok(()) => locks.push(file),
             Err(TryLockError::WouldBlock) => {
                 let owner = std::fs::read_to_string(&path).unwrap_or_default();
-                return Ok(Err(owner.trim().parse().unwrap_or(0)));
+                return Ok(Err(crate::ownership::owner(&owner).unwrap_or(0)));
             }
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("cannot lock {}", path.display()));
@@ -330,6 +333,17 @@ mod tests {
         let report = look(&places, Caretaker::Nobody).expect("a look");
         let named = |word: &str| report.findings.iter().any(|finding| finding.contains(word));
         assert!(named("notes.txt is not ours") && named("is no container's"), "{:?}", report.findings);
+        // Who names the data root alone is told of the other places by the lock file.
+        std::fs::write(places.data_root.join("lock"), "1\nexec-root=/elsewhere\ncgroup-parent=/groups\n")
+            .expect("a file");
+        let data_root = places.data_root.display().to_string();
+        let parsed = |more: &[&str]| {
+            let words = ["gantryd fsck", "--data-root", &data_root].into_iter().chain(more.iter().copied());
+            super::places(&Arguments::try_parse_from(words).expect("flags")).expect("places")
+        };
+        assert_eq!(parsed(&[]).exec_root, Path::new("/elsewhere"));
+        assert_eq!(parsed(&[]).cgroup_parent.as_deref(), Some("/groups"));
+        assert_eq!(parsed(&["--exec-root", "/given"]).exec_root, Path::new("/given"));
         std::fs::remove_dir_all(base).expect("ours");
     }
 }

@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Ours until dropped. The descriptors are close-on-exec, so no shim ever holds them.
 #[derive(Debug)]
 pub(crate) struct Ownership {
-    _roots: Vec<File>,
+    roots: Vec<File>,
     pidfile: PathBuf,
 }
 
@@ -42,7 +42,16 @@ impl Ownership {
         // Whoever has the roots is the one daemon; a pidfile that a killed one left is overwritten.
         fs::write(pidfile, std::process::id().to_string())
             .with_context(|| format!("cannot write the pidfile {}", pidfile.display()))?;
-        Ok(Self { _roots: roots, pidfile: pidfile.into() })
+        Ok(Self { roots, pidfile: pidfile.into() })
+    }
+
+    /// Leaves in the data root's lock file what [`Remembered`] reads.
+    pub(crate) fn remember(&self, exec_root: &Path, cgroup_parent: Option<&str>) -> Result<()> {
+        let mut text = format!("exec-root={}\n", exec_root.display());
+        if let Some(parent) = cgroup_parent {
+            text.push_str(&format!("cgroup-parent={parent}\n"));
+        }
+        (&self.roots[0]).write_all(text.as_bytes()).context("cannot write the data root's lock file")
     }
 }
 
@@ -70,7 +79,7 @@ fn lock(root: &Path) -> Result<File> {
             bail!(
                 "{} belongs to another gantryd (process {}): stop it, or give this one another --data-root and --exec-root",
                 root.display(),
-                owner.trim()
+                owner.lines().next().unwrap_or_default()
             );
         }
         Err(TryLockError::Error(error)) => {
@@ -80,6 +89,29 @@ fn lock(root: &Path) -> Result<File> {
     file.set_len(0)?;
     writeln!(file, "{}", std::process::id())?;
     Ok(file)
+}
+
+/// The process that a lock file names.
+pub(crate) fn owner(lock: &str) -> Option<u32> {
+    lock.lines().next()?.trim().parse().ok()
+}
+
+/// The other places of the daemon that had this data root last, for who knows the root alone: what its lock file says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Remembered {
+    pub(crate) exec_root: Option<PathBuf>,
+    pub(crate) cgroup_parent: Option<String>,
+}
+
+impl Remembered {
+    pub(crate) fn of(data_root: &Path) -> Self {
+        let text = fs::read_to_string(data_root.join("lock")).unwrap_or_default();
+        let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        Self {
+            exec_root: value("exec-root").map(PathBuf::from),
+            cgroup_parent: value("cgroup-parent").map(str::to_owned),
+        }
+    }
 }
 
 /// Takes the lock, if need be after a moment: a child that a killed daemon was just starting has the descriptor
@@ -107,8 +139,15 @@ mod tests {
             Ownership::take(&data, &base.join("other"), &base.join("pid2")).expect_err("it is owned");
         assert!(refused.to_string().contains("belongs to another gantryd"), "{refused}");
         assert_eq!(fs::read_to_string(&pid).expect("a pidfile"), std::process::id().to_string());
+        assert_eq!(Remembered::of(&data), Remembered::default());
+        first.remember(&exec, Some("/groups")).expect("written");
+        let remembered = Remembered { exec_root: Some(exec.clone()), cgroup_parent: Some("/groups".into()) };
+        assert_eq!(Remembered::of(&data), remembered);
+        let lock = fs::read_to_string(data.join("lock")).expect("a lock file");
+        assert_eq!(owner(&lock), Some(std::process::id()));
         drop(first);
         assert!(!pid.exists());
+        assert_eq!(Remembered::of(&data), remembered, "also when it has ended");
         drop(Ownership::take(&data, &exec, &pid).expect("it is free again"));
         fs::remove_dir_all(base).expect("cleaning up");
     }

@@ -37,7 +37,8 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let _ownership = Ownership::take(&options.data_root, &options.exec_root, &options.pidfile)?;
+    let ownership = Ownership::take(&options.data_root, &options.exec_root, &options.pidfile)?;
+    ownership.remember(&options.exec_root, options.cgroup_parent.as_deref())?;
     // Sockets come first: clients that come early wait instead of being refused.
     let listeners = listen(&options).await?;
     let app = open(&options).await?;

@@ -120,9 +120,10 @@ impl LedgerError {
 
 impl Ledger {
     /// Opens or makes the database.
-    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn open(path: &Path, containers: &Path) -> Result<Self, OpenError> {
         let failed = |error: &dyn std::fmt::Display| OpenError::Database(error.to_string());
-        let database = Database::open(path, &SCHEMA).map_err(|error| failed(&crate::chain(&error)))?;
+        let database = Database::open_that_records(path, &SCHEMA, &[containers.to_owned()])
+            .map_err(|error| failed(&crate::chain(&error)))?;
         database
             .write(|transaction| -> Result<(), LedgerError> {
                 Ok(transaction.pragma_update(None, "wal_autocheckpoint", 0)?)

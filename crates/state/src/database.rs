@@ -48,6 +48,40 @@ impl Database {
         })
     }
 
+    /// As [`Self::open`], for a database without which the trees in these directories would be taken for garbage: where it
+    /// is lost and one of them has entries, it is not made anew.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and [`Error::Lost`].
+    pub fn open_that_records(path: &Path, schema: &Schema, trees: &[PathBuf]) -> Result<Self, Error> {
+        let has_bytes = |path: &Path| std::fs::metadata(path).is_ok_and(|file| file.len() > 0);
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        if !has_bytes(path) && !has_bytes(Path::new(&log)) {
+            let has_entries =
+                |tree: &&PathBuf| std::fs::read_dir(tree).is_ok_and(|mut entries| entries.next().is_some());
+            if let Some(left) = trees.iter().find(has_entries) {
+                return Err(Error::Lost { path: path.into(), left: left.clone() });
+            }
+        }
+        Self::open(path, schema)
+    }
+
+    /// Asserts that the file is a whole database. Reads all of it.
+    ///
+    /// # Errors
+    /// One that [`Error::is_damaged`].
+    pub fn check(&self) -> Result<(), Error> {
+        let said = self.read::<_, Error>(|transaction| {
+            Ok(transaction.pragma_query_value(None, "quick_check", |row| row.get::<_, String>(0))?)
+        })?;
+        if said == "ok" {
+            return Ok(());
+        }
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        Err(Error::Sql(rusqlite::Error::SqliteFailure(code, Some(said))))
+    }
+
     /// Opens a file that is there, also beside the process that writes it, to read it as it is: nothing is
     /// migrated, and [`Self::write`] fails.
     ///
@@ -345,5 +379,37 @@ mod tests {
             Ok(t.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))?)
         });
         assert_eq!(level.expect("the level"), 2, "FULL again");
+    }
+
+    #[test]
+    fn a_lost_database_is_not_made_anew_beside_its_trees() {
+        let scratch = Scratch::new("lost");
+        let (path, trees) = (scratch.0.join("x.db"), scratch.0.join("trees"));
+        std::fs::create_dir_all(&trees).expect("a directory");
+        let schema = Schema { migrations: &[ONE], synchronous: Synchronous::Full };
+        let open = || Database::open_that_records(&path, &schema, &[trees.clone()]);
+        drop(open().expect("nothing is there yet"));
+        std::fs::write(trees.join("tree"), "x").expect("a tree");
+        drop(open().expect("the database is there"));
+        std::fs::write(&path, "").expect("emptied");
+        let _ = std::fs::remove_file(scratch.0.join("x.db-wal"));
+        assert!(matches!(open(), Err(Error::Lost { left, .. }) if left == trees));
+        assert_eq!(std::fs::metadata(&path).expect("there").len(), 0, "nothing was made");
+        std::fs::remove_file(trees.join("tree")).expect("moved away");
+        drop(open().expect("nothing would be lost"));
+    }
+
+    #[test]
+    fn damage_is_found() {
+        let scratch = Scratch::new("damage");
+        let database = scratch.open(&[ONE]).expect("opens");
+        database.check().expect("whole");
+        drop(database);
+        let path = scratch.0.join("x.db");
+        let mut bytes = std::fs::read(&path).expect("read");
+        bytes.iter_mut().skip(100).for_each(|byte| *byte = 0x5a);
+        std::fs::write(&path, bytes).expect("written");
+        let found = scratch.open(&[ONE]).and_then(|database| database.check());
+        assert!(found.is_err_and(|error| error.is_damaged()));
     }
 }

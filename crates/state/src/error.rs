@@ -41,6 +41,18 @@ pub enum Error {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// The database is not there, or has no byte, while what it has records of is there.
+    #[error(
+        "the database {path} is lost, and what it knew of is there in {left}: put a copy of it back, or begin with an \
+         empty directory",
+        path = path.display(), left = left.display()
+    )]
+    Lost {
+        /// The file.
+        path: PathBuf,
+        /// A directory of what it has records of.
+        left: PathBuf,
+    },
     /// A statement failed.
     #[error("a database operation failed")]
     Sql(#[from] rusqlite::Error),
@@ -59,7 +71,17 @@ impl Error {
                     _ => ErrorKind::Internal,
                 }
             }
-            Self::TooNew { .. } => ErrorKind::Internal,
+            Self::TooNew { .. } | Self::Lost { .. } => ErrorKind::Internal,
         }
+    }
+
+    /// Whether the file's bytes are no database, or not a whole one.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        let (Self::Open { source, .. } | Self::Migration { source, .. } | Self::Sql(source)) = self else {
+            return false;
+        };
+        let code = source.sqlite_error_code();
+        matches!(code, Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
     }
 }

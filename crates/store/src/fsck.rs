@@ -89,6 +89,38 @@ pub(crate) struct Contents {
     pub(crate) lost_blobs: Vec<String>,
 }
 
+/// Blobs whose files are of another size than was recorded, with both.
+fn damaged_blobs(database: &Database, root: &Path) -> Result<Vec<String>, Error> {
+    let sizes = database.read::<_, Error>(|transaction| {
+        let mut rows = transaction.prepare("SELECT lower(hex(digest)), size FROM blob ORDER BY digest")?;
+        let rows = rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+        Ok(rows.collect::<Result<Vec<_>, _>>()?)
+    })?;
+    let directory = root.join("content/blobs/sha256");
+    let damaged = sizes.into_iter().filter_map(|(name, recorded)| {
+        // One that is not there is found elsewhere.
+        let found = directory.join(&name).symlink_metadata().ok()?.len();
+        (u64::try_from(recorded) != Ok(found))
+            .then(|| format!("{name} has {found} bytes instead of {recorded}, and"))
+    });
+    Ok(damaged.collect())
+}
+
+/// What lies between the data root and the blobs, and is neither.
+fn strangers(root: &Path) -> Result<Vec<String>, Error> {
+    let mut strangers = Vec::new();
+    for (directory, known) in [("content", "blobs"), ("content/blobs", "sha256")] {
+        let there = names(&root.join(directory))?;
+        strangers.extend(
+            there
+                .iter()
+                .filter(|name| name.as_os_str() != known)
+                .map(|name| root.join(directory).join(name).display().to_string()),
+        );
+    }
+    Ok(strangers)
+}
+
 fn column(transaction: &Transaction<'_>, sql: &str) -> Result<HashSet<String>, Error> {
     let mut rows = transaction.prepare(sql)?;
     let rows = rows.query_map([], |row| row.get(0))?;
@@ -211,6 +243,11 @@ pub(crate) fn inventory(database: &Database, root: &Path) -> Result<Inventory, E
         contents.lost_layers,
         "is a layer whose files are gone: remove the images that use it and make them again",
     );
+    find(
+        damaged_blobs(database, root)?,
+        "is a blob that is damaged: remove the images that use it and make them again",
+    );
+    find(strangers(root)?, "is not ours: move it elsewhere");
     find(
         contents.lost_blobs,
         "is a blob whose bytes are gone: remove the images that use it and make them again",

@@ -75,6 +75,13 @@ impl Inner {
 const DIRECTORIES: [&str; 6] =
     ["content/blobs/sha256", "layers/0/fs", "layers/0/below", "snapshots", "trash", "tmp"];
 
+/// What would be swept as garbage, had the database no records.
+fn recorded(root: &Path) -> Result<Vec<PathBuf>, Error> {
+    let layers = trash::names(&root.join("layers"))?;
+    let layers = layers.iter().filter(|name| *name != "0").map(|name| root.join("layers").join(name));
+    Ok(["snapshots", "content/blobs/sha256"].map(|tree| root.join(tree)).into_iter().chain(layers).collect())
+}
+
 impl Store {
     /// Opens the data root, makes it if it is not there, and finishes what a crash interrupted.
     ///
@@ -94,7 +101,7 @@ impl Store {
             fs::create_dir_all(&path).map_err(Error::io("make", &path))?;
         }
         mount_points::make(root)?;
-        let database = Database::open(&root.join("content.db"), &SCHEMA)?;
+        let database = Database::open_that_records(&root.join("content.db"), &SCHEMA, &recorded(root)?)?;
         let boot =
             gantry_sys::process::boot_id().map_err(Error::io("read", "/proc/sys/kernel/random/boot_id"))?;
         let driver = choose_driver(&database, root, options.driver)?;

@@ -156,7 +156,24 @@ impl CacheDatabase {
     /// # Errors
     /// [`BuildError::Internal`].
     pub fn open(directory: &Path) -> Result<Self, BuildError> {
-        Ok(Self { database: Database::open(&directory.join("cache.db"), &SCHEMA).map_err(failed)? })
+        let path = directory.join("cache.db");
+        let open = || -> Result<Database, gantry_state::Error> {
+            let database = Database::open(&path, &SCHEMA)?;
+            database.check()?;
+            Ok(database)
+        };
+        let database = match open() {
+            Err(error) if error.is_damaged() => {
+                tracing::warn!("the build cache {} is damaged and begins anew", path.display());
+                for name in ["cache.db", "cache.db-wal", "cache.db-shm"] {
+                    // What cannot be removed is opened once more, and that says why not.
+                    let _ = std::fs::remove_file(directory.join(name));
+                }
+                open()
+            }
+            opened => opened,
+        };
+        Ok(Self { database: database.map_err(failed)? })
     }
 
     /// The layers that results name. A result that cannot be read names none.

@@ -2,7 +2,7 @@
 //! found beside this program.
 
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
@@ -42,8 +42,31 @@ pub(crate) static FSCK: Command = Command {
     ],
     order: Order::FlagsFirst,
     args: Args::AtLeast(0),
-    run: |_, flags| Err(Process::new(gantryd()?).args(fsck_arguments(flags)).exec().into()),
+    run: fsck,
 };
+
+/// A daemon that was named is asked where its data are, and its lock file says the rest.
+fn fsck(context: &Context, flags: &Parsed) -> Outcome {
+    let mut arguments = fsck_arguments(flags);
+    let is_told =
+        arguments.iter().any(|word| word.starts_with("--data-root") || word.starts_with("--config-file"));
+    if context.host != DEFAULT_HOST && !is_told {
+        let host = &context.host;
+        let info = Api::new(host, Vec::new()).and_then(|api| api.get("/info")).map_err(|_| {
+            Failure::plain(format!(
+                "no daemon answers at {host}, so where its data are is not known: name them with --data-root"
+            ))
+        })?;
+        let root = info["DockerRootDir"].as_str().unwrap_or_default();
+        if !Path::new(root).join("lock").is_file() {
+            return Err(Failure::plain(format!(
+                "the daemon at {host} has its data in {root:?}, which is no data root of gantryd's on this host: name one with --data-root"
+            )));
+        }
+        arguments.push(format!("--data-root={root}"));
+    }
+    Err(Process::new(gantryd()?).args(arguments).exec().into())
+}
 
 fn fsck_arguments(flags: &Parsed) -> Vec<String> {
     let mut arguments = vec!["fsck".to_owned()];

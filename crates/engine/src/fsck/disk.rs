@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use gantry_model::ContainerId;
@@ -10,6 +11,9 @@ use super::{Caretaker, Inventory, Looking};
 
 /// How the directory of a volume that is being removed begins.
 use crate::volumes::DOOMED;
+
+/// What an exec root has.
+const RUN_PARTS: [&str; 4] = ["b", "c", "lock", "net"];
 
 impl Looking<'_> {
     pub(super) fn containers(&self, snapshots: &BTreeSet<String>, inventory: &mut Inventory) {
@@ -77,6 +81,14 @@ impl Looking<'_> {
     /// `c`, `b` and `net` of the exec root.
     pub(super) fn run_directories(&self, inventory: &mut Inventory) {
         let root = &self.places.exec_root;
+        for path in names(root).into_iter().map(|name| root.join(name)) {
+            // Sockets and pidfiles are where the daemon was told to have them.
+            let is_socket = fs::symlink_metadata(&path).is_ok_and(|found| found.file_type().is_socket());
+            let is_pidfile = path.ends_with("pid") || path.extension().is_some_and(|word| word == "pid");
+            if !is_socket && !is_pidfile && !RUN_PARTS.iter().any(|part| path.ends_with(part)) {
+                inventory.find(format!("{} is not ours: move it elsewhere", path.display()));
+            }
+        }
         for name in names(&root.join("c")) {
             let path = root.join("c").join(&name);
             match self.records.name(&name) {

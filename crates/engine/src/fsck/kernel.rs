@@ -12,9 +12,7 @@ use gantry_runtime::cgroup;
 
 use super::disk::names;
 use super::{Caretaker, Inventory, Looking};
-
-/// What daemons share, where none says otherwise.
-const SHARED_PARENT: &str = "/gantry";
+use crate::containers::core::CGROUP_PARENT;
 
 /// The shims of containers, by the container's id.
 pub(super) type Shims = BTreeMap<String, u32>;
@@ -94,7 +92,7 @@ impl Looking<'_> {
             Ok(layout) => layout,
             Err(error) => return inventory.unseen.push(format!("control groups: {}", crate::chain(&error))),
         };
-        let parent = self.places.cgroup_parent.as_deref().unwrap_or(SHARED_PARENT);
+        let parent = self.places.cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT);
         let steps: BTreeSet<String> = names(&self.places.exec_root.join("b"))
             .iter()
             .filter_map(|name| {
@@ -116,7 +114,7 @@ impl Looking<'_> {
                     }
                 } else if steps.contains(&name) {
                     inventory.own("cgroup", path.display(), "a build step");
-                } else if parent != SHARED_PARENT || is_empty(&path) {
+                } else if parent != CGROUP_PARENT || is_empty(&path) {
                     // In the shared parent, one with processes is another daemon's.
                     inventory.find(format!("cgroup {} is nobody's: remove it with rmdir", path.display()));
                 }
