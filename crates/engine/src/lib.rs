@@ -125,14 +125,19 @@ impl Engine {
         ] {
             make_directory(&directory, mode)?;
         }
-        let ledger = database::Ledger::open(&settings.data_root.join("engine.db"))?;
+        let containers = settings.data_root.join("containers");
+        let ledger = database::Ledger::open(&settings.data_root.join("engine.db"), &containers)?;
         let events = events::Events::new();
         let index = Arc::new(containers::index::Index::default());
         let networks = networks::Networks::open(&settings, &ledger, Arc::clone(&index))?;
         let scratch = settings.exec_root.join("net");
         let sandboxes = sandboxes::Sandboxes::new(networks.clone(), ledger.clone(), scratch);
-        let volumes =
-            volumes::Volumes::new(ledger.clone(), events.clone(), settings.data_root.join("volumes"));
+        let volumes = volumes::Volumes::new(
+            ledger.clone(),
+            events.clone(),
+            settings.data_root.join("volumes"),
+            Arc::clone(&store),
+        );
         let images = images::Images::new(Arc::clone(&store), events.clone(), Arc::clone(&index));
         let id = daemon_id(&ledger).map_err(|error| OpenError::Database(error.to_string()))?;
         let core = Arc::new(containers::core::Core {
@@ -163,13 +168,14 @@ impl Engine {
     }
 
     /// Takes away what the host has of us where nobody uses it: the default bridge and our rules, unless a container or a
-    /// build step has an address. The last thing of an orderly end; the next [`Engine::open`] makes them again.
+    /// build step has an address, and the group that containers' groups were in. The last thing of an orderly end; the next [`Engine::open`] makes them again.
     pub async fn leave_host(&self) {
         let networks = self.networks.clone();
         let left = tokio::task::spawn_blocking(move || networks.remove_unused()).await;
         if let Err(error) = left {
             tracing::warn!("the host's network was not left: {error}");
         }
+        self.containers.remove_parent_group();
     }
 }
 

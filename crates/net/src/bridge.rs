@@ -12,6 +12,12 @@ use crate::rules;
 /// What follows the identity in a bridge's alias; after it comes the network's id.
 pub(crate) const ALIAS_KIND: &str = "bridge";
 
+/// What ends the alias of a bridge for whose sake the host forwards, which it did not before.
+pub(crate) const FORWARDS: &str = ":forwards";
+
+/// Whether the host forwards from one link to another.
+const FORWARDING: &str = "net/ipv4/ip_forward";
+
 /// What a bridge is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BridgeSpec {
@@ -56,27 +62,32 @@ pub struct Bridge {
 
 /// Makes the bridge and its rules as `spec` says, or corrects what is there: address, MTU, sysctls
 /// (`route_localnet` on this link; `ip_forward` on the host), rules, and two accepts where Docker's user chain
-/// exists. Idempotent; endpoints attached to it stay.
+/// exists. Idempotent; endpoints attached to it stay. Where the host did not forward, the link's alias says so, and
+/// [`remove`] turns it off again.
 ///
 /// # Errors
 /// [`BridgeError`]. A link that this call made is removed again; one that was there stays.
 pub fn ensure(host: &Host, spec: &BridgeSpec) -> Result<Bridge, BridgeError> {
-    let (index, made) = ensure_link(host, spec)?;
-    let result = configure(host, spec, index);
+    let (index, made, forwards) = ensure_link(host, spec)?;
+    // Noted before it is done: a crash between the two changes nothing that nobody knows of.
+    let is_off = || !spec.traffic.internal && !is_written(FORWARDING, "1");
+    let forwards = if forwards || is_off() { Forwards::BecauseOfUs } else { Forwards::Anyway };
+    let result = configure(host, spec, index, forwards);
     if result.is_err() && made {
         let _ = remove(host, &spec.name);
     }
     Ok(Bridge { index, warnings: result? })
 }
 
-fn ensure_link(host: &Host, spec: &BridgeSpec) -> Result<(u32, bool), BridgeError> {
+/// Finds the link or makes it. Returns its index, whether it was made, and whether it stands for the host's forwarding.
+fn ensure_link(host: &Host, spec: &BridgeSpec) -> Result<(u32, bool, bool), BridgeError> {
     let failed = |action| move |source| BridgeError::Kernel { action, name: spec.name.clone(), source };
     let existing = route(host, &spec.name, |route| route.link(&spec.name))?.map_err(failed("look-up"))?;
     if let Some(link) = existing {
         if link.kind != "bridge" || !link.alias.starts_with(&alias(host, "")) {
             return Err(BridgeError::Foreign { name: spec.name.clone() });
         }
-        return Ok((link.index, false));
+        return Ok((link.index, false, link.alias.ends_with(FORWARDS)));
     }
     let mac = MacAddress::for_ipv4(spec.gateway.address()).0;
     let index = route(host, &spec.name, |route| {
@@ -86,10 +97,26 @@ fn ensure_link(host: &Host, spec: &BridgeSpec) -> Result<(u32, bool), BridgeErro
         route.index_of(&spec.name)
     })?
     .map_err(failed("creation"))?;
-    Ok((index, true))
+    Ok((index, true, false))
 }
 
-fn configure(host: &Host, spec: &BridgeSpec, index: u32) -> Result<Vec<Warning>, BridgeError> {
+/// Why the host forwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Forwards {
+    /// It did before we came, or it need not.
+    Anyway,
+    /// One of our daemons turned it on when it made this bridge.
+    BecauseOfUs,
+}
+
+fn configure(
+    host: &Host,
+    spec: &BridgeSpec,
+    index: u32,
+    forwards: Forwards,
+) -> Result<Vec<Warning>, BridgeError> {
+    let note = if forwards == Forwards::BecauseOfUs { FORWARDS } else { "" };
+    let alias = format!("{}{note}", alias(host, &spec.owner));
     let failed = |action| move |source| BridgeError::Kernel { action, name: spec.name.clone(), source };
     route(host, &spec.name, |route| {
         let mut changes = route.changes();
@@ -104,7 +131,7 @@ fn configure(host: &Host, spec: &BridgeSpec, index: u32) -> Result<Vec<Warning>,
             LinkRef::Index(index),
             &Change {
                 up: Some(true),
-                alias: Some(&alias(host, &spec.owner)),
+                alias: Some(&alias),
                 mtu: (spec.mtu > 0).then_some(spec.mtu),
                 ipv6_address: crate::bind::has_ipv6().then_some(false),
                 port: None,
@@ -116,7 +143,7 @@ fn configure(host: &Host, spec: &BridgeSpec, index: u32) -> Result<Vec<Warning>,
 
     let mut warnings = Vec::new();
     write_sysctl(&format!("net/ipv4/conf/{}/route_localnet", spec.name), "1")?;
-    if !spec.traffic.internal && write_sysctl("net/ipv4/ip_forward", "1")? {
+    if !spec.traffic.internal && write_sysctl(FORWARDING, "1")? {
         warnings.push(Warning {
             name: "ip-forward-enabled",
             text:
@@ -151,7 +178,8 @@ pub fn address(host: &Host, name: &str) -> Result<Option<Ipv4Net>, BridgeError> 
     Ok(addresses.first().and_then(|(address, prefix)| Ipv4Net::new(*address, *prefix)))
 }
 
-/// Removes the bridge, its rules and its accepts in Docker's user chain. No bridge with this name: no error.
+/// Removes the bridge, its rules and its accepts in Docker's user chain. No bridge with this name: no error. Where the
+/// host forwards because of it, it does so no longer, unless it has another bridge that may count on it.
 ///
 /// # Errors
 /// [`BridgeError`]; what could be removed is. A link that is not ours stays and is [`BridgeError::Foreign`].
@@ -167,9 +195,14 @@ pub fn remove(host: &Host, name: &str) -> Result<(), BridgeError> {
         let mut changes = route.changes();
         changes.remove_link(LinkRef::Index(link.index));
         match route.apply(changes) {
-            Err(error) if !error.is_absent() => Err(error),
-            _ => Ok(None),
+            Err(error) if !error.is_absent() => return Err(error),
+            _ => {}
         }
+        if link.alias.ends_with(FORWARDS) && !route.links()?.iter().any(|other| other.kind == "bridge") {
+            // Whoever may not change it was not who changed it.
+            let _ = write_sysctl(FORWARDING, "0");
+        }
+        Ok(None)
     })?;
     if link.map_err(failed("removal"))?.is_some() {
         return Err(BridgeError::Foreign { name: name.into() });
@@ -189,12 +222,17 @@ fn route<T>(host: &Host, name: &str, speak: impl FnOnce(&mut Route) -> T) -> Res
     })
 }
 
+/// Whether a kernel setting is so.
+fn is_written(key: &str, value: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/sys/{key}")).is_ok_and(|now| now.trim_end() == value)
+}
+
 /// Writes a kernel setting, if it is not so already. True if it was written.
 fn write_sysctl(key: &str, value: &str) -> Result<bool, BridgeError> {
-    let path = format!("/proc/sys/{key}");
-    if std::fs::read_to_string(&path).is_ok_and(|now| now.trim_end() == value) {
+    if is_written(key, value) {
         return Ok(false);
     }
+    let path = format!("/proc/sys/{key}");
     match std::fs::write(&path, value) {
         Ok(()) => Ok(true),
         Err(source) => Err(BridgeError::Sysctl { path, source }),

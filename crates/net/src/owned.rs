@@ -85,7 +85,7 @@ pub fn list(host: &Host) -> Result<Vec<Owned>, OwnedError> {
 
 fn of_link(prefix: &str, link: Link) -> Option<Owned> {
     let (kind, owner) = link.alias.strip_prefix(prefix)?.split_once(':')?;
-    let (name, owner) = (link.name, owner.to_owned());
+    let (name, owner) = (link.name, owner.trim_end_matches(bridge::FORWARDS).to_owned());
     match kind {
         bridge::ALIAS_KIND => Some(Owned::Bridge { name, owner }),
         endpoint::ALIAS_KIND => Some(Owned::Endpoint { name, owner }),

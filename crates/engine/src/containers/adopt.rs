@@ -8,7 +8,7 @@ use gantry_model::container::{Desired, RestartPolicy, Status};
 use gantry_runtime::shim::connection::Connection;
 use gantry_runtime::shim::protocol;
 
-use super::core::{Core, Row};
+use super::core::{CGROUP_PARENT, Core, Row};
 use super::record::Record;
 use super::task::{Known, Phase, Spawned, Task, protocol_records};
 use super::{Error, RemoveOptions, remove};
@@ -267,7 +267,7 @@ pub(crate) fn remove_orphan(core: &Core, directory: &std::path::Path) -> Result<
         }
     }
     if let Some(id) = directory.file_name() {
-        let parent = core.host.settings.defaults.cgroup_parent.as_deref().unwrap_or("/gantry");
+        let parent = core.host.settings.defaults.cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT);
         let path = std::path::Path::new(parent).join(id);
         let cgroup = gantry_runtime::cgroup::Cgroup::open(&core.host.cgroups, &path);
         if let Err(error) = cgroup.kill_all().and_then(|()| cgroup.remove()) {

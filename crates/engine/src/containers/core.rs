@@ -49,6 +49,9 @@ pub(crate) struct HostFacts {
     pub(crate) cpus: usize,
 }
 
+/// The group that all containers' groups are in, where nothing else is said. Daemons of one host share it.
+pub(crate) const CGROUP_PARENT: &str = "/gantry";
+
 impl HostFacts {
     /// Where a container's shim lives: `<exec-root>/c/<id>`.
     pub(crate) fn shim_directory(&self, id: &ContainerId) -> PathBuf {
@@ -58,7 +61,7 @@ impl HostFacts {
     /// The cgroup of a container, below each hierarchy's root.
     pub(crate) fn cgroup(&self, record: &Record) -> PathBuf {
         let parent = match record.host.resources.cgroup_parent.as_str() {
-            "" => self.settings.defaults.cgroup_parent.as_deref().unwrap_or("/gantry"),
+            "" => self.settings.defaults.cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT),
             given => given,
         };
         PathBuf::from(format!("/{}", parent.trim_matches('/'))).join(record.id.as_str())

@@ -46,6 +46,7 @@ mod task;
 mod update;
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use gantry_model::container::RestartPolicy;
@@ -175,6 +176,15 @@ impl Containers {
         for entry in self.core.index.all() {
             // One that has ended needs not be told.
             let _ = entry.tell(Message::Close);
+        }
+    }
+
+    /// Takes away the group that containers' groups were in, if none is left; one that the operator chose is theirs.
+    pub(crate) fn remove_parent_group(&self) {
+        let host = &self.core.host;
+        if host.settings.defaults.cgroup_parent.is_none() {
+            gantry_runtime::cgroup::Cgroup::open(&host.cgroups, Path::new(core::CGROUP_PARENT))
+                .remove_if_empty();
         }
     }
 

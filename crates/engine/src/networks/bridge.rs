@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gantry_net::bridge::{BridgeSpec, Traffic};
 use gantry_net::firewall::Warning;
@@ -37,6 +38,8 @@ pub(crate) struct Bridge {
     pub(crate) pool: Mutex<Pool>,
     /// How many addresses are free when nobody has one.
     unused: u32,
+    /// Whether link and rules were taken away for good. Changes under the pool's lock.
+    is_gone: AtomicBool,
 }
 
 /// Makes the bridge, or takes up what is there. The subnet is what was asked for, else what the link has
@@ -77,6 +80,7 @@ pub(super) fn open(host: &Host, settings: &BridgeSettings, row: &Row) -> Result<
         publish_address: settings.publish_address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
         warnings: Mutex::default(),
         unused: pool.free(),
+        is_gone: AtomicBool::new(false),
         pool: Mutex::new(pool),
     };
     bridge.warn(&made.warnings);
@@ -84,12 +88,18 @@ pub(super) fn open(host: &Host, settings: &BridgeSettings, row: &Row) -> Result<
 }
 
 impl Bridge {
-    /// Makes link and rules as they are to be, after somebody took them away.
-    pub(crate) fn restore(&self, host: &Host) {
+    /// Makes link and rules as they are to be, after somebody took them away. False if that was us, at the end.
+    pub(crate) fn restore(&self, host: &Host) -> bool {
+        let _pool = self.pool.lock();
+        if self.is_gone.load(Ordering::Relaxed) {
+            return false;
+        }
+        tracing::warn!("somebody removed our firewall rules; they are made again");
         match gantry_net::bridge::ensure(host, &self.spec) {
             Ok(made) => self.warn(&made.warnings),
             Err(error) => tracing::error!("bridge {} was not restored: {}", self.name, crate::chain(&error)),
         }
+        true
     }
 
     /// Gets along with other firewalls as they are now.
@@ -111,6 +121,7 @@ impl Bridge {
         // Held to the end: nobody gets an address meanwhile.
         let pool = self.pool.lock();
         if pool.free() == self.unused {
+            self.is_gone.store(true, Ordering::Relaxed);
             for error in gantry_net::owned::remove_all(host) {
                 tracing::warn!("something stays in the host's network: {}", crate::chain(&error));
             }

@@ -49,9 +49,9 @@ fn run(watch: &mut Watch, core: &Weak<Core>) {
         match (change, networks.bridge()) {
             (Some(Change::Others), Some(bridge)) => bridge.coexist(host),
             (Some(Change::OursGone), Some(bridge)) => {
-                tracing::warn!("somebody removed our firewall rules; they are made again");
-                bridge.restore(host);
-                core.sandboxes.restore_ports();
+                if bridge.restore(host) {
+                    core.sandboxes.restore_ports();
+                }
             }
             _ => {}
         }

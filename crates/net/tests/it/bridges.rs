@@ -61,6 +61,40 @@ fn ensure_is_idempotent_and_corrects() {
 }
 
 #[test]
+fn the_host_forwards_as_long_as_it_is_for_us() {
+    const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+    in_lab(|lab| {
+        let spec = bridge_spec(&lab.host, Traffic::default());
+        let forwards = || std::fs::read_to_string(FORWARDING).expect("readable").trim() == "1";
+        let write = |value: &str| std::fs::write(FORWARDING, value).expect("the name space is ours");
+        let remove = || bridge::remove(&lab.host, &spec.name).expect("removal");
+        let warned =
+            |bridge: &bridge::Bridge| bridge.warnings.iter().any(|it| it.name == "ip-forward-enabled");
+        remove();
+        write("0");
+        let made = bridge::ensure(&lab.host, &spec).expect("a bridge");
+        assert!(forwards() && warned(&made));
+        // The next daemon knows why, too.
+        let again = bridge::ensure(&lab.host, &spec).expect("the same again");
+        assert!(!warned(&again));
+        remove();
+        assert!(!forwards(), "as before");
+        write("1");
+        bridge::ensure(&lab.host, &spec).expect("a bridge");
+        remove();
+        assert!(forwards(), "it did before us");
+        write("0");
+        bridge::ensure(&lab.host, &spec).expect("a bridge");
+        let mut route = Route::open().expect("netlink is there");
+        let mut changes = route.changes();
+        changes.add_bridge(&NewBridge { name: "br-other", mac: [2, 0, 0, 0, 0, 1], mtu: 0 });
+        route.apply(changes).expect("a bridge of somebody's");
+        remove();
+        assert!(forwards(), "another may count on it by now");
+    });
+}
+
+#[test]
 fn a_link_of_others_is_not_touched() {
     in_lab(|lab| {
         let mut route = Route::open().expect("netlink is there");

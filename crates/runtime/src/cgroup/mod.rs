@@ -245,6 +245,14 @@ impl Cgroup {
         self.backend.birth()
     }
 
+    /// Removes it where nothing is in it: no process, no group. Where something is it stays, which is no error.
+    pub fn remove_if_empty(&self) {
+        for directory in self.backend.directories() {
+            // The kernel refuses where something is in it.
+            let _ = std::fs::remove_dir(&directory.0);
+        }
+    }
+
     /// Whether it exists, in the hierarchy that counts processes.
     #[must_use]
     pub fn exists(&self) -> bool {
