@@ -1,5 +1,7 @@
 //! `cargo xtask tidy`: the rules of `ARCHITECTURE.md` and the style that the compiler cannot check.
 
+mod writes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -37,11 +39,13 @@ struct Dependency {
 /// Checks everything and lists all that is wrong at once.
 pub(crate) fn run() -> Result<()> {
     let mut wrong = crate_edges()?;
-    for file in tracked_files()? {
-        wrong.extend(check_file(&file)?);
+    let files = tracked_files()?;
+    for file in &files {
+        wrong.extend(check_file(file)?);
     }
+    wrong.extend(writes::check(&files)?);
     if wrong.is_empty() {
-        eprintln!("tidy: crate edges, file lengths and names are as ARCHITECTURE.md says");
+        eprintln!("tidy: crate edges, file lengths, names and the places of writes are as they should be");
         return Ok(());
     }
     bail!("tidy found:\n  {}", wrong.join("\n  "));

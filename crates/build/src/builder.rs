@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use gantry_model::failpoint::{Point, reached};
 use gantry_model::id::to_hex;
 use gantry_model::image::ImageConfig;
 use gantry_model::{Digest, ErrorKind, Reference};
@@ -220,6 +221,7 @@ impl Builder {
         let looked = usage::looked(self.cache.entries()?, &lease.usage().map_err(LEASE_FAILED)?);
         let doomed = usage::doomed(&looked, wanted);
         self.cache.forget_all(&doomed.iter().map(|one| one.entry.id).collect::<Vec<_>>())?;
+        reached(Point::PruneForgotten);
         let deleted =
             doomed.into_iter().filter(|one| one.is_listed()).map(|one| one.entry.key.clone()).collect();
         let named = self.cache.layers()?;

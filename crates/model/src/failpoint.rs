@@ -131,6 +131,20 @@ points! {
     /// An exec is with the shim.
     ExecAsked = "daemon.exec.asked",
 
+    /// The place in the container is open, nothing of what is copied is there.
+    CopyOpened = "daemon.cp.opened",
+    /// Everything is there, and nobody was told.
+    CopyWritten = "daemon.cp.written",
+
+    /// One of the containers that are pruned is gone.
+    PruneContainer = "daemon.prune.container",
+    /// One of the volumes is gone.
+    PruneVolume = "daemon.prune.volume",
+    /// One of the images is gone.
+    PruneImage = "daemon.prune.image",
+    /// The build cache has forgotten what is pruned, its lease holds the layers.
+    PruneForgotten = "daemon.prune.cache-forgotten",
+
     /// A step's files are written.
     BuildFiles = "daemon.build.files",
     /// A step's shim runs.

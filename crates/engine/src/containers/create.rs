@@ -64,7 +64,7 @@ fn create(core: &Core, request: CreateRequest) -> Result<(Record, Vec<String>), 
         host.log.options.extend(given.options);
     }
     let available = Available::here(core.host.cpus, &host.resources);
-    let mut warnings = check::check(&request.config, &mut host, &available)?;
+    let warnings = check::check(&request.config, &mut host, &available)?;
     let bridge = core.networks.bridge().map(|bridge| bridge.gateway);
     endpoints::check(&request.config, &host, &request.endpoints, bridge)?;
     let mut host_config_json = request.host_config_json;
@@ -76,7 +76,8 @@ fn create(core: &Core, request: CreateRequest) -> Result<(Record, Vec<String>), 
     if !name.is_empty() && !crate::names::is_allowed(&name) {
         return Err(invalid_name(&name));
     }
-    let (mounts, made) = mounts(core, &config, &host, &mut warnings)?;
+    let mut made = Made::new();
+    let mounts = mounts(core, &config, &host, &mut made).inspect_err(|_| remove_volumes(core, &made))?;
     let mut record = record(core, name, &image, config, host, mounts);
     record.config_json = request.config_json;
     record.host_config_json = host_config_json;
@@ -88,11 +89,7 @@ fn create(core: &Core, request: CreateRequest) -> Result<(Record, Vec<String>), 
         })
     });
     if let Err(error) = result {
-        for Used { volume, .. } in made.iter().filter(|used| used.fresh && used.volume.anonymous) {
-            if let Err(error) = core.volumes.remove_now(volume) {
-                tracing::warn!("volume {} stays: {error}", volume.name);
-            }
-        }
+        remove_volumes(core, &made);
         return Err(error);
     }
     Ok((record, warnings))
@@ -110,6 +107,15 @@ fn echo_discarded(host: &HostConfig, echoed: &mut serde_json::Value) {
             && !kept.is_null()
         {
             *kept = value;
+        }
+    }
+}
+
+/// Removes the anonymous volumes that were made for a container that will not be.
+fn remove_volumes(core: &Core, made: &Made) {
+    for Used { volume, .. } in made.iter().filter(|used| used.fresh && used.volume.anonymous) {
+        if let Err(error) = core.volumes.remove_now(volume) {
+            tracing::warn!("volume {} stays: {error}", volume.name);
         }
     }
 }
@@ -170,13 +176,9 @@ struct Used {
 
 type Made = Vec<Used>;
 
-/// Finds or makes the volumes and the sources of binds. Volumes that are made for nothing are removed by the caller.
-fn mounts(
-    core: &Core,
-    config: &Config,
-    host: &HostConfig,
-    warnings: &mut Vec<String>,
-) -> Result<(Vec<Planned>, Made), Error> {
+/// Finds or makes the volumes and the sources of binds. Volumes that are made for nothing, also where this fails, are
+/// removed by the caller.
+fn mounts(core: &Core, config: &Config, host: &HostConfig, made: &mut Made) -> Result<Vec<Planned>, Error> {
     let mut inherited = Vec::new();
     for from in &host.volumes_from {
         if from.is_empty() {
@@ -190,7 +192,6 @@ fn mounts(
         inherited.extend(mountpoints::inherit(&other.record.mounts, mode)?);
     }
     let mut planned = mountpoints::plan(config, host, inherited)?;
-    let mut made = Made::new();
     for one in &mut planned {
         if let Some(request) = one.volume.take() {
             let (volume, fresh) =
@@ -204,14 +205,14 @@ fn mounts(
             made.push(Used { volume, fresh, copies: one.copies });
         }
         if one.point.kind == MountKind::Bind {
-            check_source(one, warnings)?;
+            check_source(one)?;
         }
     }
-    Ok((planned, made))
+    Ok(planned)
 }
 
 /// `-v` makes a missing source; `--mount` refuses it.
-fn check_source(planned: &Planned, _warnings: &mut Vec<String>) -> Result<(), Error> {
+fn check_source(planned: &Planned) -> Result<(), Error> {
     let path = &planned.point.source;
     if path.exists() {
         return Ok(());

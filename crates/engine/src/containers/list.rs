@@ -4,6 +4,7 @@ use std::num::IntErrorKind;
 use std::sync::Arc;
 
 use gantry_model::container::Status;
+use gantry_model::failpoint::{Point, reached};
 use gantry_model::filter::Filters;
 use gantry_model::{ContainerId, Timestamp};
 
@@ -96,6 +97,7 @@ impl Containers {
             let bytes = self.sizes(id.as_str()).await.map_or(0, |(own, _)| own);
             match self.remove(id.as_str(), RemoveOptions::default()).await {
                 Ok(()) => {
+                    reached(Point::PruneContainer);
                     pruned.reclaimed_bytes += bytes;
                     pruned.containers.push(id.clone());
                 }

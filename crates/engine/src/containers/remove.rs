@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gantry_model::SnapshotId;
 use gantry_model::container::Status;
@@ -197,7 +198,14 @@ pub(crate) fn unmake(core: &Core, record: &Record, options: RemoveOptions) -> Ve
         if let Err(error) = unlinked.and_then(|()| core.store.empty_trash()) {
             tracing::warn!("what container {} wrote was not unlinked: {}", record.id, crate::chain(&error));
         }
-        failures = unmake_once(core, record, options);
+        // The kernel gives the room back when the last mount of it is taken down, which may be a moment later.
+        for pause_ms in [0, 50, 200, 1000] {
+            std::thread::sleep(Duration::from_millis(pause_ms));
+            failures = unmake_once(core, record, options);
+            if failures.is_empty() {
+                break;
+            }
+        }
     }
     failures
 }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::Arc;
 
+use gantry_model::failpoint::{Point, reached};
 use gantry_model::filter::Filters;
 use gantry_model::image::ImageConfig;
 use gantry_model::{Digest, ErrorKind, Reference, Timestamp};
@@ -289,6 +290,7 @@ impl Images {
             for name in names {
                 match self.remove_now(&name, RemoveOptions::default()) {
                     Ok((mut done, layers)) => {
+                        reached(Point::PruneImage);
                         removed.append(&mut done);
                         bytes += layers;
                     }

@@ -18,6 +18,7 @@ use gantry_model::failpoint::{Point, reached};
 use gantry_model::filter::Filters;
 use gantry_model::mount::VolumeDevice;
 use gantry_model::{ErrorKind, Timestamp};
+use gantry_store::Store;
 use rusqlite::{OptionalExtension, Transaction};
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,8 @@ pub struct Volumes {
     ledger: Ledger,
     events: Events,
     directory: Arc<PathBuf>,
+    /// Whose reserve a removal takes on a full disk.
+    store: Arc<Store>,
 }
 
 /// A volume.
@@ -92,8 +95,8 @@ pub(crate) const DOOMED: &str = ".removed-";
 const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
 impl Volumes {
-    pub(crate) fn new(ledger: Ledger, events: Events, directory: PathBuf) -> Self {
-        Self { ledger, events, directory: Arc::new(directory) }
+    pub(crate) fn new(ledger: Ledger, events: Events, directory: PathBuf, store: Arc<Store>) -> Self {
+        Self { ledger, events, directory: Arc::new(directory), store }
     }
 
     /// Makes a volume; one that is there already is given back unchanged.
@@ -183,10 +186,15 @@ impl Volumes {
         // What cannot be removed now is made whole by the next use, as the row is.
         let _ = fs::remove_file(directory.join("volume.json"));
         let _ = fs::remove_dir(&directory);
-        let deleted = self.ledger.write(|transaction| {
-            let mut delete = transaction.prepare_cached("DELETE FROM volumes WHERE name = ?1")?;
-            delete.execute([&volume.name]).map_err(LedgerError::from)
-        });
+        let delete = || {
+            self.ledger.write(|transaction| {
+                let mut delete = transaction.prepare_cached("DELETE FROM volumes WHERE name = ?1")?;
+                delete.execute([&volume.name]).map_err(LedgerError::from)
+            })
+        };
+        // What kept it from being made is often a full disk, which keeps it from being forgotten too.
+        let deleted =
+            delete().or_else(|error| if self.store.spend_reserve() { delete() } else { Err(error) });
         if let Err(error) = deleted {
             tracing::warn!("volume {} was half made and is recorded: {error}", volume.name);
         }
@@ -259,20 +267,31 @@ impl Volumes {
         .await
     }
 
-    /// Removes a volume that nobody uses.
+    /// Removes a volume that nobody uses; on a full disk with the blocks kept for that.
     pub(crate) fn remove_now(&self, volume: &Volume) -> Result<(), Error> {
         let directory = self.directory.join(&volume.name);
         let doomed = self.directory.join(doomed(&volume.name));
         let failed = |error| Error::Internal(format!("remove {}: {error}", directory.display()));
         // The row goes, and with it the name on the disk, so that nobody can begin to use what is being deleted.
         // Whether a directory that is found under the other name is to go, the row says: see `sweep`.
-        let deleted = self.ledger.write(|transaction| -> Result<(), Unremoved> {
-            transaction
-                .prepare_cached("DELETE FROM volumes WHERE name = ?1")
-                .and_then(|mut statement| statement.execute([&volume.name]))
-                .map_err(LedgerError::from)?;
-            Ok(moved_away(&directory, &doomed)?)
-        });
+        let delete = || {
+            let deleted = self.ledger.write(|transaction| -> Result<(), Unremoved> {
+                transaction
+                    .prepare_cached("DELETE FROM volumes WHERE name = ?1")
+                    .and_then(|mut statement| statement.execute([&volume.name]))
+                    .map_err(LedgerError::from)?;
+                Ok(moved_away(&directory, &doomed)?)
+            });
+            if matches!(deleted, Err(Unremoved::Row(_))) {
+                // As it was, where it was, if it was moved at all.
+                let _ = fs::rename(&doomed, &directory);
+            }
+            deleted
+        };
+        let deleted = match delete() {
+            Err(Unremoved::Row(error)) if !error.is_referred_to() && self.store.spend_reserve() => delete(),
+            deleted => deleted,
+        };
         match deleted {
             Ok(()) => {
                 reached(Point::RemoveVolume);
@@ -280,11 +299,7 @@ impl Volumes {
             }
             Err(Unremoved::Directory(error)) => return Err(failed(error)),
             Err(Unremoved::Row(error)) if error.is_referred_to() => return Err(self.in_use(&volume.name)),
-            Err(Unremoved::Row(error)) => {
-                // As it was, where it was, if it was moved at all.
-                let _ = fs::rename(&doomed, &directory);
-                return Err(error.into());
-            }
+            Err(Unremoved::Row(error)) => return Err(error.into()),
         }
         let attributes = [("driver".to_owned(), "local".to_owned())].into();
         self.events.publish("volume", "destroy", &volume.name, attributes);
@@ -347,6 +362,7 @@ impl Volumes {
                 let size = size_of(&volume.mountpoint);
                 match volumes.remove_now(&volume) {
                     Ok(()) => {
+                        reached(Point::PruneVolume);
                         names.push(volume.name);
                         bytes += size;
                     }

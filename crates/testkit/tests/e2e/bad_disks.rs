@@ -225,11 +225,13 @@ macro_rules! each {
 }
 
 mod power_loss {
-    each! { power: import, rmi, tag, create, start, rm, build, }
+    each! { power: import, rmi, tag, create, start, rm, build, load, commit, cp, volume, prune, update, }
 }
 
 mod full {
-    each! { fill: import, rmi, tag, create, start, stop, rm, exec, build, }
+    each! {
+        fill: import, rmi, tag, create, start, stop, rm, exec, build, load, commit, cp, volume, prune, update, rename, pause,
+    }
 }
 
 /// What fills the disk is the writable layer of the container that is to be removed.

@@ -49,7 +49,7 @@ fn archive(bench: &Bench) -> String {
     path.to_str().expect("a plain path").to_owned()
 }
 
-pub(crate) const OPERATIONS: [Operation; 12] = [
+pub(crate) const OPERATIONS: [Operation; 18] = [
     Operation { word: "import", prepare: nothing, act: import, done_already: NOBODY_SAYS_THIS },
     Operation {
         word: "rmi",
@@ -132,8 +132,8 @@ pub(crate) const OPERATIONS: [Operation; 12] = [
                 return done;
             }
             let status = || bench.cli.run(&["inspect", "-f", "{{.State.Status}}", NAME]).stdout;
-            until("the container runs", 10, || {
-                bench.daemon.has_ended_within(Duration::from_millis(1)) || status().trim() == "running"
+            until("the container is not frozen", 10, || {
+                bench.daemon.has_ended_within(Duration::from_millis(1)) || status().trim() != "paused"
             });
             done
         },
@@ -146,6 +146,65 @@ pub(crate) const OPERATIONS: [Operation; 12] = [
             bench.cli.run(&["run", "-d", "--restart=on-failure:2", "--name", NAME, BUSYBOX, "false"])
         },
         done_already: "is already in use",
+    },
+    Operation {
+        word: "update",
+        prepare: run,
+        act: |bench| {
+            bench.cli.run(&["update", "--memory", "64m", "--memory-swap", "-1", "--restart", "always", NAME])
+        },
+        done_already: NOBODY_SAYS_THIS,
+    },
+    Operation {
+        word: "rename",
+        prepare: run,
+        act: |bench| {
+            // Whichever of the two was done already.
+            bench.cli.run(&["rename", NAME, "elsewhere"]);
+            bench.cli.run(&["rename", "elsewhere", NAME])
+        },
+        done_already: NOBODY_SAYS_THIS,
+    },
+    Operation {
+        word: "pause",
+        prepare: run,
+        act: |bench| {
+            bench.cli.run(&["pause", NAME]);
+            bench.cli.run(&["unpause", NAME])
+        },
+        done_already: NOBODY_SAYS_THIS,
+    },
+    Operation {
+        word: "cp",
+        prepare: |bench| {
+            bench.cli.ok(&["create", "--name", NAME, BUSYBOX, "true"]);
+            bench.cli.ok(&["cp", "/etc/hostname", &format!("{NAME}:/before")]);
+        },
+        act: |bench| bench.cli.run(&["cp", "/etc/hostname", &format!("{NAME}:/copied")]),
+        done_already: NOBODY_SAYS_THIS,
+    },
+    Operation {
+        word: "volume",
+        prepare: nothing,
+        act: |bench| {
+            let made = bench.cli.run(&["volume", "create", "--label", "a=b", "passing"]);
+            if made.code == 0 { bench.cli.run(&["volume", "rm", "passing"]) } else { made }
+        },
+        done_already: NOBODY_SAYS_THIS,
+    },
+    Operation {
+        word: "prune",
+        prepare: |bench| {
+            bench.cli.ok(&["run", "-v", "/www", "--name", NAME, BUSYBOX, "true"]);
+            let text = format!("FROM {BUSYBOX}\nRUN echo 1 > /x\n");
+            let tar = gantry_testkit::image::busybox_tar().expect("it was there");
+            for (args, input) in [(&["build", "-q", "-"][..], text.as_bytes()), (&["import", "-"], tar)] {
+                let done = bench.cli.with_input(args, input);
+                assert_eq!(done.code, 0, "{done:?}");
+            }
+        },
+        act: |bench| bench.cli.run(&["system", "prune", "-f", "--volumes"]),
+        done_already: NOBODY_SAYS_THIS,
     },
 ];
 
@@ -234,7 +293,8 @@ pub(crate) fn walk(places: &[String], word: &str, mut act: impl FnMut(&str, &str
             }
             fired += 1;
         }
-        assert!((1..100).contains(&fired) || word == "exec", "{word}: {fired} writes at {place}");
+        let writes_nothing = ["exec", "cp"].contains(&word);
+        assert!((1..100).contains(&fired) || writes_nothing, "{word}: {fired} writes at {place}");
     }
 }
 
@@ -329,5 +389,11 @@ mod everywhere {
         load,
         commit,
         restart,
+        update,
+        rename,
+        pause,
+        cp,
+        volume,
+        prune,
     }
 }

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use gantry_model::Timestamp;
+use gantry_model::failpoint::{Point, reached};
 use gantry_model::mount::{MountKind, MountPoint};
 use gantry_runtime::user;
 use gantry_store::archive::{
@@ -189,8 +190,10 @@ impl Containers {
                 rustix::fs::Mode::empty(),
             )
             .map_err(failed)?;
+            reached(Point::CopyOpened);
             archive::extract(input, place.as_fd(), &extract)
                 .map_err(|error| asked.refused(&shown, &error))?;
+            reached(Point::CopyWritten);
             publish(&core, &view.record, "extract-to-dir", Vec::new());
             Ok(())
         })

@@ -15,9 +15,10 @@ pub(crate) fn linux_resources(resources: &Resources) -> Result<oci::LinuxResourc
     linux.set_devices(None);
     linux.set_memory(memory(resources)?);
     linux.set_cpu(cpu(resources)?);
-    if let Some(limit @ 1..) = resources.pids_limit {
+    if let Some(limit) = resources.pids_limit {
         let mut pids = oci::LinuxPids::default();
-        pids.set_limit(limit);
+        // An update takes an earlier limit back with 0 or -1.
+        pids.set_limit(if limit > 0 { limit } else { -1 });
         linux.set_pids(Some(pids));
     }
     if resources.blkio_weight > 0 {
@@ -172,6 +173,9 @@ mod tests {
         assert_eq!((cpu.quota(), cpu.period()), (Some(150_000), Some(100_000)));
         let none = linux_resources(&Resources::default()).expect("nothing");
         assert!(none.memory().is_none() && none.cpu().is_none() && none.pids().is_none());
+        let unlimited = Resources { pids_limit: Some(-1), ..Resources::default() };
+        let unlimited = linux_resources(&unlimited).expect("good values");
+        assert_eq!(unlimited.pids().as_ref().map(oci::LinuxPids::limit), Some(-1), "an earlier limit goes");
         assert!(linux_resources(&Resources { cpu_shares: -1, ..Resources::default() }).is_err());
     }
 }
