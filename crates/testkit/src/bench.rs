@@ -153,7 +153,7 @@ impl Bench {
     /// `/tmp` cannot be written.
     #[must_use]
     pub fn directory(&self) -> tempfile::TempDir {
-        tempfile::Builder::new().prefix("gantry-e2e-files-").tempdir_in("/tmp").expect("/tmp can be written")
+        crate::sweep::directory("files-")
     }
 }
 

@@ -72,11 +72,11 @@ impl Daemon {
             crate::skip("gantryd was not built: cargo xtask e2e builds it, or set GANTRY_BIN_DIR");
             return None;
         }
-        let root =
-            tempfile::Builder::new().prefix("gantry-e2e-").tempdir_in("/tmp").expect("/tmp can be written");
+        crate::sweep::after_killed_runs();
+        let root = crate::sweep::directory("");
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let own = Own {
-            cgroup_parent: format!("/gantry-e2e-{}-{number}", std::process::id()),
+            cgroup_parent: crate::sweep::group(number),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             within: within.iter().map(|&word| word.to_owned()).collect(),
             environment: Mutex::default(),
@@ -268,7 +268,7 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         self.stop();
         if self.own.is_some() {
-            crate::leak::sweep(self);
+            crate::sweep::after(self);
         }
     }
 }

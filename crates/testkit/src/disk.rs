@@ -26,10 +26,7 @@ impl Disk {
             skip("no mkfs.ext4: apt-get install e2fsprogs");
             return None;
         }
-        let files = tempfile::Builder::new()
-            .prefix("gantry-e2e-disk-")
-            .tempdir_in("/tmp")
-            .expect("/tmp can be written");
+        let files = crate::sweep::directory("disk-");
         let image = files.path().join("disk");
         let file = std::fs::File::create(&image).expect("/tmp can be written");
         file.set_len(size_mib << 20).expect("a sparse file needs no room");

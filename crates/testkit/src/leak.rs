@@ -1,7 +1,6 @@
 //! What must not be left once all containers are gone: mounts, processes, links, nft elements,
 //! control groups, directories. The kernel is given some seconds, for its own teardown is not at once.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -79,7 +78,7 @@ fn found(daemon: &Daemon) -> Vec<String> {
     left
 }
 
-fn mounts(root: &Path) -> Vec<String> {
+pub(crate) fn mounts(root: &Path) -> Vec<String> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let root = root.to_string_lossy();
     table.lines().filter(|line| line.contains(&*root)).map(str::to_owned).collect()
@@ -114,6 +113,12 @@ pub(crate) fn processes(root: &Path) -> Vec<(u32, String)> {
     all
 }
 
+/// Processes of ours that are left when the daemon has ended.
+#[must_use]
+pub fn left_of_processes(daemon: &Daemon) -> Vec<(u32, String)> {
+    daemon.root().map(processes).unwrap_or_default()
+}
+
 /// Control groups of containers, of any controller.
 #[must_use]
 pub fn cgroups(daemon: &Daemon) -> Vec<PathBuf> {
@@ -130,14 +135,14 @@ pub fn cgroups(daemon: &Daemon) -> Vec<PathBuf> {
         .collect()
 }
 
-fn entries(directory: &Path) -> Vec<String> {
+pub(crate) fn entries(directory: &Path) -> Vec<String> {
     let Ok(read) = fs::read_dir(directory) else { return Vec::new() };
     read.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// The eight digits that all names of a daemon's links and tables have in common: those of the bridge
 /// whose alias they stand in. A daemon without a bridge has none.
-fn tag(root: &Path) -> Option<String> {
+pub(crate) fn tag(root: &Path) -> Option<String> {
     let bridge = fs::read_to_string(root.join("bridge")).ok()?;
     bridge.strip_prefix("gt")?.strip_suffix("b0").map(str::to_owned)
 }
@@ -158,7 +163,7 @@ fn json(program: &str, args: &[&str]) -> Value {
 }
 
 /// Links of a daemon but its bridge.
-fn endpoints(tag: &str) -> Vec<String> {
+pub(crate) fn endpoints(tag: &str) -> Vec<String> {
     let links = json("ip", &["-j", "link", "show"]);
     let prefix = format!("gantry:{tag}:");
     let mine = links.as_array().into_iter().flatten().filter(|link| {
@@ -203,73 +208,8 @@ pub fn check_stopped(daemon: &Daemon) {
 /// Takes away what a machine that is started again has no more of: a daemon's processes, mounts, links, rules and
 /// control groups, and what lies in `/run`. The daemon has ended.
 pub fn reboot(daemon: &Daemon) {
-    sweep(daemon);
+    crate::sweep::after(daemon);
     if let Some(root) = daemon.root() {
         let _ = fs::remove_dir_all(root.join("run"));
-    }
-}
-
-/// Removes what a failed test left, so that the next one finds the machine as it was.
-pub(crate) fn sweep(daemon: &Daemon) {
-    let Some(root) = daemon.root() else { return };
-    for (pid, _) in processes(root) {
-        let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-        if let Some(pid) = pid {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-    }
-    let mounted: BTreeSet<String> =
-        mounts(root).iter().filter_map(|line| line.split(' ').nth(4).map(str::to_owned)).collect();
-    for path in mounted.iter().rev() {
-        let _ = rustix::mount::unmount(path.as_str(), rustix::mount::UnmountFlags::DETACH);
-    }
-    if let Some(tag) = tag(root) {
-        for link in endpoints(&tag).into_iter().chain([format!("gt{tag}b0")]) {
-            let _ = Command::new("ip").args(["link", "delete", &link]).output();
-        }
-        let _ = Command::new("nft").args(["delete", "table", "inet", &format!("gantry-{tag}")]).output();
-        remove_accepts(&tag);
-    }
-    for path in cgroups(daemon) {
-        for pid in fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default().lines() {
-            let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw);
-            if let Some(pid) = pid {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        }
-    }
-    crate::leak::remove_cgroups(daemon);
-}
-
-/// Removes what the daemon had put into the chain of Docker's that is for others, where there is a dockerd.
-fn remove_accepts(tag: &str) {
-    let chain = ["ip", "filter", "DOCKER-USER"];
-    let listed = Command::new("nft").args(["--handle", "list", "chain"]).args(chain).output();
-    let text = listed.map(|listed| String::from_utf8_lossy(&listed.stdout).into_owned()).unwrap_or_default();
-    let owner = format!("\"gantry:{tag}:");
-    for line in text.lines().filter(|line| line.contains(&owner)) {
-        if let Some((_, handle)) = line.rsplit_once("# handle ") {
-            let _ =
-                Command::new("nft").args(["delete", "rule"]).args(chain).args(["handle", handle]).output();
-        }
-    }
-}
-
-/// Removes the (by now empty) control groups, again and again while the kernel still empties them.
-fn remove_cgroups(daemon: &Daemon) {
-    let Some(parent) = daemon.cgroup_parent() else { return };
-    for _ in 0..50 {
-        let left = cgroups(daemon);
-        for path in &left {
-            let _ = fs::remove_dir(path);
-        }
-        if left.is_empty() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    let base = Path::new("/sys/fs/cgroup");
-    for name in entries(base) {
-        let _ = fs::remove_dir(base.join(name).join(parent.trim_start_matches('/')));
     }
 }

@@ -33,6 +33,7 @@ pub mod http;
 pub mod image;
 pub mod leak;
 pub mod reference;
+mod sweep;
 pub mod terminal;
 
 pub use bench::Bench;

@@ -126,7 +126,10 @@ struct Dockerd {
 impl Dockerd {
     fn start() -> Option<Self> {
         let program = command::in_path("dockerd")?;
-        let root = tempfile::Builder::new().prefix("gantry-e2e-dockerd-").tempdir_in("/tmp").ok()?;
+        let root = tempfile::Builder::new()
+            .prefix(&format!("gantry-e2e-{}-dockerd-", std::process::id()))
+            .tempdir_in("/tmp")
+            .ok()?;
         let at = |name: &str| root.path().join(name).display().to_string();
         let host = format!("unix://{}", at("sock"));
         let log = std::fs::File::create(root.path().join("log")).ok()?;

@@ -542,13 +542,8 @@ fn firewalls_may_come_later() {
         gantry_testkit::skip("needs gantryd, ip, nft and nsenter");
         return;
     }
-    let name = format!("gantry-e2e-{}", std::process::id());
-    if finish(Command::new("ip").args(["netns", "add", &name])).code != 0 {
-        gantry_testkit::skip("no network namespace can be made");
-        return;
-    }
-    let namespace = Namespace(name);
-    let enter = format!("--net=/run/netns/{}", namespace.0);
+    let Some(namespace) = Namespace::make("firewalls") else { return };
+    let enter = namespace.enter();
     let Some(daemon) = Daemon::start_within(&["nsenter", &enter], &[]) else { return };
     let Some(bench) = Bench::new(daemon, Client::Gantry) else { return };
     let nft = |text: &str| finish(Command::new("nsenter").args([&enter, "nft", text])).stdout;
@@ -568,7 +563,24 @@ fn firewalls_may_come_later() {
 }
 
 /// A network namespace with a name, removed when dropped.
-struct Namespace(String);
+pub(crate) struct Namespace(String);
+
+impl Namespace {
+    /// Says why not and gives `None` where the machine cannot.
+    pub(crate) fn make(what: &str) -> Option<Self> {
+        let name = format!("gantry-e2e-{}-{what}", std::process::id());
+        if finish(Command::new("ip").args(["netns", "add", &name])).code != 0 {
+            gantry_testkit::skip("no network namespace can be made");
+            return None;
+        }
+        Some(Self(name))
+    }
+
+    /// The argument with which `nsenter` enters it.
+    pub(crate) fn enter(&self) -> String {
+        format!("--net=/run/netns/{}", self.0)
+    }
+}
 
 impl Drop for Namespace {
     fn drop(&mut self) {
