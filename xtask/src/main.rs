@@ -15,6 +15,7 @@ mod host;
 mod quickstart;
 mod test;
 mod tidy;
+mod vm;
 mod workspace;
 
 #[derive(Parser)]
@@ -32,6 +33,8 @@ enum Verb {
     Test(test::Args),
     /// Run the end-to-end tests alone
     E2e(test::E2eArgs),
+    /// Run the end-to-end tests in a virtual machine with Debian's kernel and cgroup v2
+    Vm(vm::Args),
     /// Measure Gantry beside Docker, interleaved, and print the ratios
     Bench(bench::Args),
     /// Build the release binaries into target/dist
@@ -47,6 +50,7 @@ fn main() -> Result<()> {
         Verb::Quickstart => quickstart::run(),
         Verb::Test(args) => test::run(&args),
         Verb::E2e(args) => test::e2e(&args),
+        Verb::Vm(args) => vm::run_alone(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Dist => dist::run().map(|_| ()),
         Verb::Tidy => tidy::run(),

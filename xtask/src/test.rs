@@ -4,6 +4,7 @@
 //! A test that needs what the machine lacks prints a line that begins with `skipped:` and returns;
 //! those lines are counted here and shown, so that a skip is never mistaken for a pass.
 
+use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -11,12 +12,14 @@ use anyhow::{Context, Result, bail};
 
 use crate::compare;
 use crate::host;
+use crate::vm;
 use crate::workspace::{self, Profile, cargo};
 
 /// What to run.
 #[derive(clap::Args, Debug, Default)]
 pub(crate) struct Args {
-    /// Also the full-size hostile archives, the 200 kills, the crashes, losses of power and full disks at every place, and the other long tests
+    /// Also the full-size hostile archives, the 200 kills, the crashes, losses of power and full disks at every place,
+    /// the other long tests, and the end-to-end tests in a virtual machine with cgroup v2
     #[arg(long)]
     all: bool,
 }
@@ -33,12 +36,19 @@ pub(crate) struct E2eArgs {
 /// The tests that need binaries which can be told to crash, to lose power and to fill the disk.
 const CRASHES: [&str; 2] = ["crashes::", "bad_disks::"];
 
+/// What test runs said.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Tally {
+pub(crate) struct Tally {
     /// Signed, because a skip is taken off before its runner's closing line is added.
     passed: i32,
-    failed: i32,
+    pub(crate) failed: i32,
     skipped: i32,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
 }
 
 /// Runs everything and fails if any test failed.
@@ -61,18 +71,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             // They come last, with binaries of their own.
             command.args(CRASHES.iter().flat_map(|tests| ["--skip", tests]));
         }
-        all_ran &= watch(&mut command, &mut tally)?;
+        all_ran &= watch(&mut command, &mut tally, |_| ())?;
     }
     if args.all {
-        let binaries = workspace::build_with_failpoints()?;
+        host::install(&[vm::TO_RUN_A_VM])?;
+        let that_crash = workspace::build_with_failpoints()?;
         let mut command = cargo();
         command.args(["test", "--package", "gantry-testkit", "--test", "e2e", "--"]);
         command.args(CRASHES);
         command.args(["--show-output", "--test-threads", "2"]);
-        command.env("GANTRY_BIN_DIR", &binaries).env("GANTRY_TEST_FULL", "1");
-        all_ran &= watch(&mut command, &mut tally)?;
+        command.env("GANTRY_BIN_DIR", &that_crash).env("GANTRY_TEST_FULL", "1");
+        all_ran &= watch(&mut command, &mut tally, |_| ())?;
+        all_ran &= vm::tests(&binaries, &[], &mut tally)?;
     }
-    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    println!("{tally}");
     if tally.failed > 0 || !all_ran {
         bail!("{} tests failed", tally.failed);
     }
@@ -93,8 +105,8 @@ pub(crate) fn e2e(args: &E2eArgs) -> Result<()> {
         .args(["--show-output", "--test-threads", "2"])
         .env("GANTRY_BIN_DIR", &binaries);
     let mut tally = Tally::default();
-    let passed = watch(&mut command, &mut tally)?;
-    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    let passed = watch(&mut command, &mut tally, |_| ())?;
+    println!("{tally}");
     if passed { Ok(()) } else { bail!("{} tests failed", tally.failed) }
 }
 
@@ -107,13 +119,15 @@ fn prepare() -> Result<()> {
     Ok(())
 }
 
-/// Passes a test run's output on, adds up what it says, and returns whether it succeeded.
-fn watch(command: &mut Command, tally: &mut Tally) -> Result<bool> {
-    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
+/// Passes a test run's output on, adds up what it says, shows each line to `look`, and returns whether it succeeded.
+pub(crate) fn watch(command: &mut Command, tally: &mut Tally, mut look: impl FnMut(&str)) -> Result<bool> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run the tests")?;
     let output = child.stdout.take().expect("stdout was asked for as a pipe");
-    for line in BufReader::new(output).lines() {
-        let line = line?;
+    for line in BufReader::new(output).split(b'\n') {
+        // A console's lines may have anything in them.
+        let line = String::from_utf8_lossy(&line?).trim_end_matches('\r').to_owned();
         count(&line, tally);
+        look(&line);
         println!("{line}");
     }
     Ok(child.wait()?.success())
