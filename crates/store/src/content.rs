@@ -172,7 +172,8 @@ impl Writer {
         let _blobs = store.blobs.lock();
         let placed = self.place(expected)?;
         let directory = store.path("content/blobs/sha256");
-        File::open(&directory).and_then(|d| d.sync_all()).map_err(Error::io("sync", &directory))?;
+        let synced = File::open(&directory).and_then(|d| d.sync_all()).map_err(Error::io("sync", &directory));
+        synced.inspect_err(|_| store.forget_unrecorded(&placed.digest))?;
         let recorded = store.database.write::<_, Error>(|transaction| {
             record(transaction, &placed.digest, placed.size_bytes)?;
             lease.hold_blob_in(transaction, &placed.digest)?;
@@ -208,6 +209,7 @@ impl Inner {
         });
         if matches!(recorded, Ok(false))
             && let Err(error) = fs::remove_file(self.blob_path(digest))
+            && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(blob = %digest, %error, "a blob without a record goes when the store is opened next");
         }

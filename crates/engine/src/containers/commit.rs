@@ -20,7 +20,7 @@ use gantry_model::failpoint::{Point, reached};
 use gantry_model::image::{Empty, History, ImageConfig, RunConfig};
 use gantry_model::{ContainerId, Digest, Reference, SnapshotId};
 use gantry_store::archive::EMPTY_LAYER_DIFF_ID;
-use gantry_store::image::NewImage;
+use gantry_store::image::{ImageError, NewImage};
 use gantry_store::snapshot::{After, CommitOptions};
 
 use super::config::Config;
@@ -165,7 +165,10 @@ fn make(core: &Core, record: &Record, request: CommitRequest) -> Result<Digest, 
     let internal = |error: &dyn std::error::Error| Error::Internal(crate::chain(error));
     let lease = core.store.leases().temporary("commit").map_err(|error| internal(&error))?;
     let parent = core.store.images().resolve_held(&record.image.to_string(), &lease);
-    let parent = parent.map_err(|_| Error::NoSuchImage(record.image.to_string()))?;
+    let parent = parent.map_err(|error| match error {
+        ImageError::NoSuchImage(_) => Error::NoSuchImage(record.image.to_string()),
+        other => internal(&other),
+    })?;
     let options = CommitOptions { epoch: None, stubs: Vec::new(), after: After::Kept };
     let layer = core.store.snapshots().commit(&SnapshotId::from(&record.id), &options, &lease);
     let layer = layer.map_err(|error| internal(&error))?;

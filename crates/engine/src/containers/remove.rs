@@ -148,6 +148,11 @@ fn take_down(
     removal: Option<RemoveOptions>,
 ) -> Option<Result<(), Error>> {
     let mut failures = release(core, record, network);
+    if removal.is_some() && !failures.is_empty() {
+        // What the container wrote may be what fills the disk.
+        make_room(core, record);
+        failures = patiently(|| release(core, record, network));
+    }
     let removed = removal.map(|options| {
         failures.append(&mut unmake(core, record, options));
         if failures.is_empty() { Ok(()) } else { Err(failed(record, &failures)) }
@@ -194,17 +199,28 @@ pub(crate) fn unmake(core: &Core, record: &Record, options: RemoveOptions) -> Ve
         failures = unmake_once(core, record, options);
     }
     if !failures.is_empty() {
-        let unlinked = core.store.snapshots().unlink(&SnapshotId::from(&record.id));
-        if let Err(error) = unlinked.and_then(|()| core.store.empty_trash()) {
-            tracing::warn!("what container {} wrote was not unlinked: {}", record.id, crate::chain(&error));
-        }
-        // The kernel gives the room back when the last mount of it is taken down, which may be a moment later.
-        for pause_ms in [0, 50, 200, 1000] {
-            std::thread::sleep(Duration::from_millis(pause_ms));
-            failures = unmake_once(core, record, options);
-            if failures.is_empty() {
-                break;
-            }
+        make_room(core, record);
+        failures = patiently(|| unmake_once(core, record, options));
+    }
+    failures
+}
+
+/// Unlinks at once what a container wrote that is being removed.
+fn make_room(core: &Core, record: &Record) {
+    let unlinked = core.store.snapshots().unlink(&SnapshotId::from(&record.id));
+    if let Err(error) = unlinked.and_then(|()| core.store.empty_trash()) {
+        tracing::warn!("what container {} wrote was not unlinked: {}", record.id, crate::chain(&error));
+    }
+}
+
+/// Tries again for a second: the kernel gives room back when the last mount of what was unlinked is taken down.
+fn patiently(mut act: impl FnMut() -> Vec<String>) -> Vec<String> {
+    let mut failures = Vec::new();
+    for pause_ms in [0, 50, 200, 1000] {
+        std::thread::sleep(Duration::from_millis(pause_ms));
+        failures = act();
+        if failures.is_empty() {
+            break;
         }
     }
     failures

@@ -307,8 +307,25 @@ impl Volumes {
     }
 
     /// Goes on with removals that a crash interrupted: what has no row any more is deleted, what still has one
-    /// gets its name back. Nothing else below `volumes` is ever swept.
+    /// gets its name back. Nothing else below `volumes` is ever swept. A row without a directory (it was being made, or
+    /// a loss of power took back that it was removed) gets an empty one.
     pub(crate) fn sweep(&self) {
+        self.sweep_removed();
+        for (volume, _) in self.all().into_iter().flatten() {
+            if self.directory.join(&volume.name).exists() {
+                continue;
+            }
+            let made = serde_json::to_string(&volume)
+                .map_err(io::Error::other)
+                .and_then(|record| make_directory(&volume.mountpoint, &record));
+            match made {
+                Ok(()) => tracing::info!("volume {} had no directory and has an empty one", volume.name),
+                Err(error) => tracing::warn!("volume {} has no directory: {error}", volume.name),
+            }
+        }
+    }
+
+    fn sweep_removed(&self) {
         for entry in fs::read_dir(&*self.directory).into_iter().flatten().flatten() {
             let file = entry.file_name();
             if !file.as_encoded_bytes().starts_with(DOOMED.as_bytes()) {

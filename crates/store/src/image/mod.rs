@@ -336,20 +336,22 @@ impl Images {
             writers.push(writer);
         }
         let _blobs = store.blobs.lock();
-        let placed = writers.into_iter().zip(images).map(|(writer, one)| writer.place(Some(one.id)));
-        let placed = placed.collect::<Result<Vec<_>, _>>()?;
-        // Once for the layers' trees, the configurations' bytes and their names.
-        let blobs: Vec<&Digest> = images.iter().map(|one| &one.id).collect();
-        store.sync_made(&made, &blobs)?;
-        reached(Point::ImageSynced);
-        let recorded = store.database.write(|transaction| {
-            durability::record_synced(transaction, &made)?;
-            for (one, placed) in images.iter().zip(&placed) {
-                record_one(transaction, one, placed.size_bytes)?;
-            }
-            Ok(())
-        });
-        recorded.inspect_err(|_| images.iter().for_each(|one| store.forget_unrecorded(&one.id)))
+        let record = || -> Result<(), ImageError> {
+            let placed = writers.into_iter().zip(images).map(|(writer, one)| writer.place(Some(one.id)));
+            let placed = placed.collect::<Result<Vec<_>, _>>()?;
+            // Once for the layers' trees, the configurations' bytes and their names.
+            let blobs: Vec<&Digest> = images.iter().map(|one| &one.id).collect();
+            store.sync_made(&made, &blobs)?;
+            reached(Point::ImageSynced);
+            store.database.write(|transaction| {
+                durability::record_synced(transaction, &made)?;
+                for (one, placed) in images.iter().zip(&placed) {
+                    record_one(transaction, one, placed.size_bytes)?;
+                }
+                Ok(())
+            })
+        };
+        record().inspect_err(|_| images.iter().for_each(|one| store.forget_unrecorded(&one.id)))
     }
 
     /// What a name means now; `None` if nothing.
