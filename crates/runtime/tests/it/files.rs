@@ -48,19 +48,23 @@ fn what_is_below_a_source_is_resolved_beneath_it() {
     symlink("/etc", host.join("out")).expect("link");
     symlink("../..", host.join("up")).expect("link");
     let path = host.to_str().expect("text").to_owned();
-    let below = |place: &str| {
+    let below = |place: &str, destination: &str| {
         let option = format!("gantry.below={place}");
-        rig.run(&spec(&["sh", "-c", "cat /m/file || cat /m"], |spec| {
-            mount(spec, json!({"destination": "/m", "source": path, "options": ["rbind", option, "ro"]}));
+        rig.run(&spec(&["sh", "-c", "cat /m/file 2>/dev/null || cat /one"], |spec| {
+            let options = json!(["rbind", option, "ro"]);
+            mount(
+                spec,
+                json!({"destination": destination, "type": "bind", "source": path, "options": options}),
+            );
         }))
     };
-    for good in ["sub", "link", "sub/deep/..", "sub/file"] {
-        assert_eq!(below(good).expect("it runs").stdout, "below\n", "{good}");
+    for (good, destination) in [("sub/file", "/one"), ("sub", "/m"), ("link", "/m"), ("sub/deep/..", "/m")] {
+        assert_eq!(below(good, destination).expect("it runs").stdout, "below\n", "{good}");
     }
     for (bad, why) in
         [("out", "cross-device link"), ("up", "cross-device link"), ("nosuch", "no such file or directory")]
     {
-        let text = below(bad).expect_err("refused").text;
+        let text = below(bad, "/m").expect_err("refused").text;
         assert!(text.starts_with(&format!("error mounting \"{path}\" to rootfs at \"/m\": ")), "{text}");
         assert!(text.ends_with(why), "{text}");
     }
