@@ -261,11 +261,9 @@ impl Side {
     fn unfill(&self, text: &str, directory: &Path) -> String {
         let named =
             if self.bridge.is_empty() { text.to_owned() } else { text.replace(&self.bridge, "@bridge") };
-        named
-            .replace(&*directory.to_string_lossy(), "@dir")
-            .replace(&self.data_root, "@root")
-            .replace(&self.port.to_string(), "@port")
-            .replace(&(self.port + 1).to_string(), "@port2")
+        let named = named.replace(&*directory.to_string_lossy(), "@dir").replace(&self.data_root, "@root");
+        let named = with_number(&named, self.port, "@port");
+        with_number(&named, self.port + 1, "@port2")
     }
 
     /// Removes what a case made: what is called as it is. A container that goes by itself may be on its
@@ -305,6 +303,23 @@ impl Side {
     }
 }
 
+/// Replaces a number where it stands alone: not within a longer one, nor within an id.
+fn with_number(text: &str, number: u16, name: &str) -> String {
+    let number = number.to_string();
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(&number) {
+        let (before, after) = (&rest[..at], &rest[at + number.len()..]);
+        let word = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        let within = word(before.chars().next_back()) || word(after.chars().next());
+        out.push_str(before);
+        out.push_str(if within { &number } else { name });
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
 /// The first two ports side by side from one on that nobody holds.
 fn free_ports(from: u16) -> Option<u16> {
     let free = |port: u16| {
@@ -312,4 +327,21 @@ fn free_ports(from: u16) -> Option<u16> {
             && std::net::UdpSocket::bind(("0.0.0.0", port)).is_ok()
     };
     (from..from + 1000).step_by(2).find(|&port| free(port) && free(port + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_turned_back_where_it_stands_alone() {
+        for (text, want) in [
+            ("0.0.0.0:25000->80/tcp", "0.0.0.0:@port->80/tcp"),
+            ("25000", "@port"),
+            ("125000 250001 a25000 25000b", "125000 250001 a25000 25000b"),
+            ("25000,25000", "@port,@port"),
+        ] {
+            assert_eq!(with_number(text, 25_000, "@port"), want, "{text}");
+        }
+    }
 }
