@@ -65,6 +65,8 @@ const BETWEEN: &[(&str, &[&str])] = &[
     ("crates/engine/src/sandboxes/ephemeral.rs", &["daemon.build.files", "daemon.build.spawned"]),
     ("crates/engine/src/sandboxes/files.rs", &["daemon.start.namespaces", "daemon.start.files"]),
     ("crates/engine/src/volumes/populate.rs", &["daemon.create.directory", "daemon.create.populated"]),
+    // What it does is done again by the next start.
+    ("crates/engine/src/volumes/recovery.rs", &["daemon.rm.volume", "daemon.create.volume"]),
     // A log is no record: a crash may cut it, and the reader knows.
     ("crates/logs/src/file.rs", &["shim.stop.reaped", "shim.stop.drained"]),
     // Its socket, which each shim makes anew.
