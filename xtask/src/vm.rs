@@ -40,7 +40,7 @@ const DISK_MODULES: [&str; 6] =
     ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk"];
 
 /// What tests call and BusyBox has not, or not well enough.
-const PROGRAMS: [&str; 7] = [
+const PROGRAMS: [&str; 8] = [
     "/usr/sbin/ip",
     "/usr/sbin/nft",
     "/usr/sbin/mke2fs",
@@ -48,6 +48,7 @@ const PROGRAMS: [&str; 7] = [
     "/usr/bin/mount",
     "/usr/bin/umount",
     "/usr/bin/ps",
+    "/usr/bin/setsid",
 ];
 
 /// What is not run there: what needs other binaries, and what is about the stock CLI, which is the same everywhere.
@@ -196,6 +197,7 @@ fn disk(work: &Path, kernel: &Kernel, binaries: &Path, filter: &[String]) -> Res
     strip(&compiled_tests()?, &root.join("gantry/e2e"))?;
     // Where the tests were compiled to look for it.
     add_program(&root, &workspace::binary_dir(Profile::Dev).join("udp-echo"))?;
+    fs::write(root.join("etc/hostname"), "gantry-vm\n")?;
     write_program(&root.join("init"), include_str!("vm/init.sh"))?;
     fs::write(root.join("tests"), test_command(filter))?;
     let image = work.join("disk");

@@ -70,7 +70,8 @@ impl Subscription {
         loop {
             let (event, closed) = self.take();
             match event {
-                Some(event) if self.query.until.is_some_and(|until| event.time > until) => return None,
+                // Earlier ones may follow it: a clock can be set back.
+                Some(event) if self.query.until.is_some_and(|until| event.time > until) => continue,
                 Some(event) if self.query.since.is_some_and(|since| event.time < since) => continue,
                 Some(event) if matches(&event, &self.query.filters) => return Some(event),
                 Some(_) => continue,
