@@ -49,7 +49,8 @@ fn run(watch: &mut Watch, core: &Weak<Core>) {
         match (change, networks.bridge()) {
             (Some(Change::Others), Some(bridge)) => bridge.coexist(host),
             (Some(Change::OursGone), Some(bridge)) => {
-                if bridge.restore(host) {
+                let restored = bridge.restore(host);
+                if restored {
                     core.sandboxes.restore_ports();
                 }
             }
