@@ -95,10 +95,8 @@ impl Containers {
         request: CommitRequest,
     ) -> Result<Digest, Error> {
         let id = view.record.id.clone();
-        let freezes = request.freeze == Freeze::Yes && view.state.status == Status::Running;
-        if freezes {
-            self.freeze(&id).await?;
-        }
+        let asked = request.freeze == Freeze::Yes && view.state.status == Status::Running;
+        let freezes = asked && self.freeze(&id).await?;
         let (core, record) = (Arc::clone(&self.core), Arc::clone(&view.record));
         let (name, comment) = (request.reference.clone().map(Reference::or_latest), request.comment.clone());
         let made = crate::blocking(move || make(&core, &record, request)).await;
@@ -120,18 +118,29 @@ impl Containers {
         made
     }
 
-    async fn freeze(&self, id: &ContainerId) -> Result<(), Error> {
+    /// Freezes a container; whether it did. One that ended by itself meanwhile, or that somebody else has frozen, is
+    /// read as it is.
+    async fn freeze(&self, id: &ContainerId) -> Result<bool, Error> {
         let mark = mark(&self.core, id);
         // Without a mark a crash would leave it frozen.
-        fs::write(&mark, b"")
-            .map_err(|error| Error::Internal(format!("cannot make {}: {error}", mark.display())))?;
+        match fs::File::create_new(&mark) {
+            Ok(_) => {}
+            // Another commit holds it, and thaws it.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
+            Err(error) => return Err(Error::Internal(format!("cannot make {}: {error}", mark.display()))),
+        }
         let frozen = self.pause(id.as_str()).await;
         if frozen.is_err() {
             let _ = fs::remove_file(&mark);
-        } else {
-            reached(Point::CommitPaused);
         }
-        frozen
+        match frozen {
+            Ok(()) => {
+                reached(Point::CommitPaused);
+                Ok(true)
+            }
+            Err(Error::Conflict(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn thaw(&self, id: &ContainerId) {

@@ -83,7 +83,7 @@ impl Task {
                     Err(Error::Conflict(format!("Container {id} is {}", refusal.text)))
                 }
                 Ok(Err(refusal)) => Err(Error::Internal(refusal.text)),
-                Err(_) => Err(Error::Internal("the container ended meanwhile".into())),
+                Err(_) => Err(Error::Conflict("the container ended meanwhile".into())),
             };
             let _ = answer.send(result);
         });

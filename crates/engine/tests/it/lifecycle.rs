@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use gantry_engine::containers::{
-    CreateRequest, Error, ListOptions, RemoveOptions, StopOptions, WaitCondition,
+    CommitRequest, CreateRequest, Error, ListOptions, RemoveOptions, StopOptions, WaitCondition,
 };
 use gantry_engine::events::EventQuery;
 use gantry_engine::volumes::VolumeRequest;
@@ -190,6 +190,21 @@ fn policy_restarts_and_a_stop_ends_it() {
         tokio::time::sleep(Duration::from_millis(600)).await;
         assert_eq!(containers.inspect(&id).expect("there").state.status, Status::Exited);
         containers.start(&id).await.expect("started again");
+    });
+}
+
+/// A commit freezes unless it is told not to, and looks at a container which may end before it is frozen.
+#[test]
+fn a_commit_of_a_container_that_ends_meanwhile_is_made() {
+    let Some(world) = World::open() else { return };
+    let (containers, images) = (world.engine().containers.clone(), world.engine().images.clone());
+    world.block_on(async {
+        for _ in 0..20 {
+            let id = containers.create(World::shell("touch /made")).await.expect("created").id.to_string();
+            containers.start(&id).await.expect("started");
+            let request = CommitRequest::default();
+            containers.commit(&images, &id, request).await.expect("an image");
+        }
     });
 }
 
