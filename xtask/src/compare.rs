@@ -17,9 +17,9 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) compare: bool,
     /// Compare with the dockerd at this socket instead of Debian's, started for the purpose. The
-    /// list of differences is reviewed against 28.5
-    #[arg(long, requires = "compare")]
-    peer_socket: Option<PathBuf>,
+    /// lists of differences are reviewed against 28.5. With --docker-py its images alpine and busybox are replaced
+    #[arg(long)]
+    pub(crate) peer_socket: Option<PathBuf>,
     /// Compare `gantry` with the stock CLI instead, each on a gantryd
     #[arg(long, requires = "compare", conflicts_with = "peer_socket")]
     clients: bool,

@@ -11,6 +11,7 @@ mod busybox;
 mod ci;
 mod compare;
 mod dist;
+mod docker_py;
 mod host;
 mod quickstart;
 mod test;

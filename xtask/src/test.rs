@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::compare;
+use crate::docker_py;
 use crate::host;
 use crate::vm;
 use crate::workspace::{self, Profile, cargo};
@@ -31,6 +32,8 @@ pub(crate) struct E2eArgs {
     filter: Option<String>,
     #[command(flatten)]
     compare: compare::Args,
+    #[command(flatten)]
+    docker_py: docker_py::Args,
 }
 
 /// The tests that need binaries which can be told to crash, to lose power and to fill the disk.
@@ -95,6 +98,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 pub(crate) fn e2e(args: &E2eArgs) -> Result<()> {
     if args.compare.compare {
         return compare::run(&args.compare);
+    }
+    if let Some(checkout) = &args.docker_py.checkout {
+        return docker_py::run(checkout, args.compare.peer_socket.as_deref());
     }
     prepare()?;
     let binaries = workspace::build(Profile::Dev)?;
