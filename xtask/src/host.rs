@@ -37,6 +37,7 @@ pub(crate) const TO_TEST: &[Need] = &[
     Need { path: "/usr/sbin/nft", package: "nftables" },
     Need { path: "/usr/sbin/iptables", package: "iptables" },
     Need { path: "/usr/bin/ip", package: "iproute2" },
+    Need { path: "/usr/lib/python3/dist-packages/docker/__init__.py", package: "python3-docker" },
 ];
 
 /// What the bench compares with.

@@ -17,6 +17,7 @@
 //! | `GANTRY_TEST_FULL=1` | full sizes: a gigabyte, 100 containers, 200 kills |
 //! | `GANTRY_COMPARE_SOCKET` | the dockerd that [`compare`] compares with |
 //! | `GANTRY_COMPARE_CASE` | only cases whose name contains this |
+//! | `GANTRY_TEST_PYTHON` | the Python whose docker-py takes its tour, instead of Debian's |
 //! | `GANTRY_TEST_KILLS` | so many kills of the daemon instead |
 
 #![allow(

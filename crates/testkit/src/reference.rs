@@ -50,14 +50,16 @@ impl Reference {
         self.0["paths"].as_object().into_iter().flatten().flat_map(of_path).collect()
     }
 
-    /// What is wrong with a reply; empty where nothing is.
+    /// What is wrong with a reply, `null` for one without a body; empty where nothing is.
     #[must_use]
     pub fn check(&self, method: &str, path: &str, status: u16, reply: &Value) -> Vec<String> {
         let response = &self.0["paths"][path][method.to_ascii_lowercase()]["responses"][status.to_string()];
         let mut wrong = Vec::new();
-        match response.get("schema") {
-            Some(schema) => self.value(schema, reply, "", &mut wrong),
-            None => wrong.push(format!("the document has no reply {status} of {method} {path}")),
+        match (response.get("schema"), response.is_null(), reply.is_null()) {
+            (Some(schema), ..) => self.value(schema, reply, "", &mut wrong),
+            (None, true, _) => wrong.push(format!("the document has no reply {status} of {method} {path}")),
+            (None, false, true) => {}
+            (None, false, false) => wrong.push(format!("{reply} where the document has no body")),
         }
         wrong
     }
@@ -160,7 +162,7 @@ mod tests {
 
     fn document() -> Reference {
         Reference(json!({
-            "paths": {"/a": {"get": {"responses": {"200": {"schema": {"$ref": "#/definitions/A"}}}}}},
+            "paths": {"/a": {"get": {"responses": {"200": {"schema": {"$ref": "#/definitions/A"}}, "204": {"description": "done"}}}}},
             "definitions": {
                 "A": {"allOf": [{"$ref": "#/definitions/B"}, {"type": "object", "required": ["n"], "properties": {
                     "n": {"type": "integer"}, "e": {"type": "string", "enum": ["x", "y"]},
@@ -194,6 +196,8 @@ mod tests {
             assert!(wrong.len() == 1 && wrong[0].starts_with(says), "{bad}: {wrong:?}");
         }
         assert_eq!(document().check("GET", "/a", 201, &json!({})).len(), 1);
+        assert_eq!(document().check("GET", "/a", 204, &Value::Null), Vec::<String>::new());
+        assert_eq!(document().check("GET", "/a", 204, &json!({})).len(), 1);
         assert_eq!(document().endpoints(), ["GET /a".to_owned()].into());
     }
 }

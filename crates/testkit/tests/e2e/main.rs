@@ -3,11 +3,13 @@
 mod api;
 mod archives;
 mod bad_disks;
+mod bollard;
 mod build;
 mod cleanup;
 mod clock;
 mod copy;
 mod crashes;
+mod docker_py;
 mod flags;
 mod full_disk;
 mod images;
