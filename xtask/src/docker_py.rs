@@ -18,6 +18,7 @@ use crate::workspace::{self, Profile, output, read};
 
 /// The checkout to take the tests from.
 #[derive(clap::Args, Debug)]
+#[group(id = "docker_py_suite")]
 pub(crate) struct Args {
     /// Run docker-py's own integration tests, from this checkout of its repository, on both daemons
     #[arg(long = "docker-py", value_name = "DIR", conflicts_with = "compare")]

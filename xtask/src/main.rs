@@ -58,3 +58,13 @@ fn main() -> Result<()> {
         Verb::Ci => ci::all(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        <Args as clap::CommandFactory>::command().debug_assert();
+    }
+}
