@@ -387,7 +387,7 @@ mod tests {
         let (path, trees) = (scratch.0.join("x.db"), scratch.0.join("trees"));
         std::fs::create_dir_all(&trees).expect("a directory");
         let schema = Schema { migrations: &[ONE], synchronous: Synchronous::Full };
-        let open = || Database::open_that_records(&path, &schema, &[trees.clone()]);
+        let open = || Database::open_that_records(&path, &schema, std::slice::from_ref(&trees));
         drop(open().expect("nothing is there yet"));
         std::fs::write(trees.join("tree"), "x").expect("a tree");
         drop(open().expect("the database is there"));
