@@ -12,15 +12,18 @@
 //! name that the plain one had for readers ([`Identity`]), so that whoever reads the one while it is replaced by the
 //! other does not read it twice.
 
+use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Write};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
 use flate2::bufread::GzDecoder;
 use flate2::{Compression, GzBuilder};
+use gantry_sys::handle;
 use rustix::fs::{AtFlags, StatxFlags};
 
 use crate::config::JsonFile;
@@ -38,46 +41,56 @@ pub(crate) fn packed_path_of(directory: &Path, number: u32) -> PathBuf {
     directory.join(format!("json.log.{number}.gz"))
 }
 
-/// Tells a file of a log from every other that the log ever had: its inode, which may be given to another file after
-/// it, and when it was made, in nanoseconds (0 where the file system does not know).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Identity {
-    inode: u64,
-    made: i128,
-}
+/// Tells a file of a log from every other that the log ever had: the file system's handle of it; where it has none, its
+/// inode, which may be given to another file after it, and when it was made, in nanoseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity(Vec<u8>);
 
 impl Identity {
     /// # Errors
     /// statx(2)'s.
     pub(crate) fn of(file: impl AsFd) -> io::Result<Self> {
-        let mask = StatxFlags::INO | StatxFlags::BTIME;
-        Ok(Self::new(&rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, mask)?))
+        match handle::of(&file) {
+            Ok(handle) => Ok(Self(handle)),
+            Err(_) => Ok(Self::without_handle(&rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, ASKED)?)),
+        }
     }
 
     /// # Errors
     /// statx(2)'s.
     pub(crate) fn of_path(path: &Path) -> io::Result<Self> {
-        let mask = StatxFlags::INO | StatxFlags::BTIME;
-        Ok(Self::new(&rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), mask)?))
-    }
-
-    fn new(statx: &rustix::fs::Statx) -> Self {
-        let time = statx.stx_btime;
-        Self {
-            inode: statx.stx_ino,
-            made: i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec),
+        let name = CString::new(path.as_os_str().as_bytes())?;
+        match handle::of_path(&name) {
+            Ok(handle) => Ok(Self(handle)),
+            Err(_) => {
+                let statx = rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), ASKED)?;
+                Ok(Self::without_handle(&statx))
+            }
         }
     }
 
-    fn to_comment(self) -> Vec<u8> {
-        format!("{} {}", self.inode, self.made).into_bytes()
+    fn without_handle(statx: &rustix::fs::Statx) -> Self {
+        let made = statx.stx_btime;
+        let parts =
+            [statx.stx_ino.to_le_bytes(), made.tv_sec.to_le_bytes(), u64::from(made.tv_nsec).to_le_bytes()];
+        Self(parts.concat())
+    }
+
+    fn to_comment(&self) -> Vec<u8> {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes()
     }
 
     fn from_comment(comment: &[u8]) -> Option<Self> {
-        let (inode, made) = std::str::from_utf8(comment).ok()?.split_once(' ')?;
-        Some(Self { inode: inode.parse().ok()?, made: made.parse().ok()? })
+        let pairs = comment.chunks(2).map(|pair| {
+            let digits = std::str::from_utf8(pair).ok().filter(|digits| digits.len() == 2)?;
+            u8::from_str_radix(digits, 16).ok()
+        });
+        pairs.collect::<Option<_>>().map(Self)
     }
 }
+
+/// What tells files apart where there are no handles.
+const ASKED: StatxFlags = StatxFlags::INO.union(StatxFlags::BTIME);
 
 /// A packed file that is being read.
 pub(crate) type Unpacking = GzDecoder<BufReader<File>>;

@@ -232,8 +232,8 @@ impl Reader {
             let mut files = open_all(&self.directory)?;
             // Found again among the rotated files, it tells which come after it; not found, it was
             // deleted, and all that are there do.
-            let current = self.current.as_ref().map(|place| place.identity);
-            if let Some(at) = files.iter().rposition(|file| Some(file.identity) == current) {
+            let current = self.current.as_ref().map(|place| &place.identity);
+            if let Some(at) = files.iter().rposition(|file| Some(&file.identity) == current) {
                 files.drain(..=at);
             }
             self.files = files;

@@ -169,7 +169,7 @@ mod tests {
         check("DELETE", "/v1.24/images/a/b", "DELETE /images/{name…}", &["a/b"]);
         check("GET", "/images/json/json", "GET /images/{name…}/json", &["json"]);
         check("HEAD", "/_ping", "HEAD /_ping", &[]);
-        check("GET", "/volumes/v1.2", "GET /volumes/{name}", &["v1.2"]);
+        check("GET", "/volumes/v1.2", "GET /volumes/{name…}", &["v1.2"]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod bpf;
 pub mod caps;
 pub mod fdpass;
 pub mod filesystem;
+pub mod handle;
 pub mod memory;
 pub mod mount;
 pub mod netlink;

@@ -2,7 +2,7 @@
 
 use gantry_testkit::bench::BUSYBOX;
 use gantry_testkit::terminal::Terminal;
-use gantry_testkit::{Bench, both, skip};
+use gantry_testkit::{Bench, both, ours, skip};
 use serde_json::json;
 
 fn on_terminal(bench: &Bench, args: &[&str]) -> Option<Terminal> {
@@ -84,5 +84,28 @@ both! {
         assert!(said.contains("the input device is not a TTY"), "{said}");
         // Output alone may be one.
         assert_eq!(bench.cli.run(&["run", "--rm", "-t", BUSYBOX, "echo", "x"]).stdout, "x\r\n");
+    }
+}
+
+ours! {
+    fn long_work_shows_its_progress_on_a_terminal_alone(bench) {
+        let directory = bench.directory();
+        let archive = directory.path().join("image.tar").display().to_string();
+        let name = bench.name("copied");
+        bench.cli.ok(&["create", "--name", &name, BUSYBOX]);
+        let place = format!("{name}:/image.tar");
+        for (args, bar, last) in [
+            (vec!["save", "-o", archive.as_str(), BUSYBOX], "Saving", ""),
+            (vec!["load", "-i", archive.as_str()], "Loading", "Loaded image: busybox:latest\r\n"),
+            (vec!["cp", archive.as_str(), place.as_str()], "Copying to container", ""),
+        ] {
+            let Some(terminal) = on_terminal(bench, &args) else { return };
+            let (code, shown) = terminal.finish();
+            assert!(code == 0 && shown.contains(bar) && shown.ends_with(last), "{args:?}: {code} {shown:?}");
+            let done = bench.cli.run(&args);
+            assert_eq!(done.code, 0, "{done:?}");
+            let said = format!("{}{}", done.stdout, done.stderr);
+            assert!(!said.contains(bar) && !said.contains('\r'), "{args:?}: {said:?}");
+        }
     }
 }
