@@ -1,11 +1,13 @@
 //! `stats`: a sample each second, or one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_api::Method::Get;
-use gantry_api::gojson;
-use gantry_engine::containers::{Stats, View};
+use gantry_api::{ApiVersion, gojson};
+use gantry_engine::containers::{Interface, Stats, View};
+use gantry_runtime::cgroup::BlkioEntry;
 use gantry_server::router::RouterError;
 use gantry_server::{Body, Reply, Request};
 use serde_json::{Map, Value, json};
@@ -22,15 +24,16 @@ pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
 }
 
 async fn stats(app: Arc<App>, request: Request) -> Answer {
+    let version = request.version;
     let view = app.engine.containers.inspect(request.name())?;
     let first = app.engine.containers.stats(request.name()).await?;
     if !request.query.bool_or("stream", true) {
         if request.query.bool("one-shot") {
-            return Ok(Reply::json(&sample(&view, &first, &Stats::default())));
+            return Ok(Reply::json(&sample(&view, &first, &Stats::default(), version)));
         }
         tokio::time::sleep(BETWEEN).await;
         let second = app.engine.containers.stats(request.name()).await?;
-        return Ok(Reply::json(&sample(&view, &second, &first)));
+        return Ok(Reply::json(&sample(&view, &second, &first, version)));
     }
     let (sender, body) = Body::channel(1);
     let id = view.record.id.to_string();
@@ -38,7 +41,7 @@ async fn stats(app: Arc<App>, request: Request) -> Answer {
         let mut before = Stats::default();
         let mut now = first;
         loop {
-            if sender.send(gojson::to_vec(&sample(&view, &now, &before))).await.is_err() {
+            if sender.send(gojson::to_vec(&sample(&view, &now, &before, version))).await.is_err() {
                 return;
             }
             tokio::select! {
@@ -56,19 +59,18 @@ async fn stats(app: Arc<App>, request: Request) -> Answer {
     Ok(Reply::body("application/json", body))
 }
 
-/// A sample in Docker's shape.
-fn sample(view: &View, now: &Stats, before: &Stats) -> Value {
+/// A sample in Docker's shape, which depends on the version of the host's control groups.
+fn sample(view: &View, now: &Stats, before: &Stats, version: ApiVersion) -> Value {
     let read = |stats: &Stats| match stats.read.nanos() {
         0 => gantry_api::ZERO_TIME.to_owned(),
         _ => stats.read.rfc3339_nano(),
     };
-    json!({
+    let mut sample = json!({
         "name": format!("/{}", view.record.name),
         "id": view.record.id.to_string(),
-        "os_type": "linux",
         "read": read(now),
         "preread": read(before),
-        "pids_stats": if now.pids.0 == 0 { json!({}) } else { json!({"current": now.pids.0, "limit": now.pids.1}) },
+        "pids_stats": pids(now),
         "blkio_stats": block(now),
         "num_procs": 0,
         "storage_stats": {},
@@ -76,53 +78,95 @@ fn sample(view: &View, now: &Stats, before: &Stats) -> Value {
         "precpu_stats": cpu(before),
         "memory_stats": memory(now),
         "networks": networks(now),
-    })
+    });
+    if version >= ApiVersion::v1(52) {
+        sample["os_type"] = json!("linux");
+    }
+    sample
+}
+
+fn pids(stats: &Stats) -> Value {
+    let Some(used) = stats.used.as_ref().filter(|used| used.pids_current > 0) else { return json!({}) };
+    // Version 1 has no word for no limit.
+    if used.pids_limit == u64::MAX && !stats.unified {
+        return json!({"current": used.pids_current});
+    }
+    json!({"current": used.pids_current, "limit": used.pids_limit})
 }
 
 fn cpu(stats: &Stats) -> Value {
-    let (all, kernel, user) = stats.cpu_ns;
+    let used = stats.used.clone().unwrap_or_default();
+    let mut usage = json!({"total_usage": used.cpu_total_ns});
+    if !used.cpu_per_cpu_ns.is_empty() {
+        usage["percpu_usage"] = json!(used.cpu_per_cpu_ns);
+    }
+    usage["usage_in_kernelmode"] = json!(used.cpu_system_ns);
+    usage["usage_in_usermode"] = json!(used.cpu_user_ns);
     json!({
-        "cpu_usage": {"total_usage": all, "usage_in_kernelmode": kernel, "usage_in_usermode": user},
+        "cpu_usage": usage,
         "system_cpu_usage": stats.system_cpu_ns,
         "online_cpus": stats.online_cpus,
-        "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0},
+        "throttling_data": {
+            "periods": used.throttling_periods,
+            "throttled_periods": used.throttled_periods,
+            "throttled_time": used.throttled_ns,
+        },
     })
 }
 
 fn memory(stats: &Stats) -> Value {
-    let (usage, limit) = stats.memory_bytes;
-    if limit == 0 {
-        return json!({});
+    let Some(used) = stats.used.as_ref().filter(|_| stats.memory_limit_bytes > 0) else { return json!({}) };
+    let lines: BTreeMap<&str, u64> =
+        used.memory_stat.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let mut memory = Map::new();
+    memory.insert("usage".into(), json!(used.memory_usage_bytes));
+    if !stats.unified {
+        memory.insert("max_usage".into(), json!(used.memory_max_usage_bytes));
     }
-    // Clients subtract one or the other from the usage, by the version of the host's cgroups.
-    let inactive = stats.inactive_file_bytes;
-    json!({
-        "usage": usage,
-        "limit": limit,
-        "stats": {"inactive_file": inactive, "total_inactive_file": inactive},
-    })
+    memory.insert("stats".into(), json!(lines));
+    if used.memory_failures > 0 {
+        memory.insert("failcnt".into(), json!(used.memory_failures));
+    }
+    memory.insert("limit".into(), json!(stats.memory_limit_bytes));
+    Value::Object(memory)
 }
 
 fn block(stats: &Stats) -> Value {
-    let (read, written) = stats.block_bytes;
-    let entry =
-        |operation: &str, bytes: u64| json!({"major": 0, "minor": 0, "op": operation, "value": bytes});
-    let entries = (read + written > 0).then(|| json!([entry("read", read), entry("write", written)]));
+    let entries = stats.used.as_ref().map_or(&[][..], |used| &used.blkio);
+    let list = |figure: fn(&BlkioEntry) -> u64| -> Vec<Value> {
+        let entry = |one: &BlkioEntry| {
+            // Version 2 has the words in small letters.
+            let operation = if stats.unified { one.operation.to_lowercase() } else { one.operation.clone() };
+            json!({"major": one.major, "minor": one.minor, "op": operation, "value": figure(one)})
+        };
+        entries.iter().map(entry).collect()
+    };
+    let bytes = list(|one| one.bytes);
+    // What version 2 does not count is null there; version 1 has empty lists of what this kernel does not.
+    let absent = if stats.unified || stats.used.is_none() { Value::Null } else { json!([]) };
+    let some = |list: Vec<Value>| if list.is_empty() { absent.clone() } else { Value::Array(list) };
+    let operations = if stats.unified { Vec::new() } else { list(|one| one.operations) };
     json!({
-        "io_service_bytes_recursive": entries,
-        "io_serviced_recursive": null, "io_queue_recursive": null, "io_service_time_recursive": null,
-        "io_wait_time_recursive": null, "io_merged_recursive": null, "io_time_recursive": null,
-        "sectors_recursive": null,
+        "io_service_bytes_recursive": some(bytes),
+        "io_serviced_recursive": some(operations),
+        "io_queue_recursive": absent,
+        "io_service_time_recursive": absent,
+        "io_wait_time_recursive": absent,
+        "io_merged_recursive": absent,
+        "io_time_recursive": absent,
+        "sectors_recursive": absent,
     })
 }
 
 fn networks(stats: &Stats) -> Value {
-    let interface = |(name, rx_bytes, rx_packets, tx_bytes, tx_packets): &(String, u64, u64, u64, u64)| {
+    let interface = |one: &Interface| {
         let counters = json!({
-            "rx_bytes": rx_bytes, "rx_packets": rx_packets, "rx_errors": 0, "rx_dropped": 0,
-            "tx_bytes": tx_bytes, "tx_packets": tx_packets, "tx_errors": 0, "tx_dropped": 0,
+            "rx_bytes": one.received.bytes, "rx_packets": one.received.packets,
+            "rx_errors": one.received.errors, "rx_dropped": one.received.dropped,
+            "tx_bytes": one.sent.bytes, "tx_packets": one.sent.packets,
+            "tx_errors": one.sent.errors, "tx_dropped": one.sent.dropped,
         });
-        (name.clone(), counters)
+        (one.name.clone(), counters)
     };
     Value::Object(stats.network.iter().map(interface).collect::<Map<_, _>>())
 }

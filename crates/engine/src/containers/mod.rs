@@ -68,7 +68,7 @@ pub use exec::{ExecRequest, ExecSession, ExecStartOptions, ExecView};
 pub use list::{ListOptions, Pruned};
 pub use logs::{LogEntry, LogOptions, LogStream};
 pub use record::{Record, State, View};
-pub use stats::Stats;
+pub use stats::{Interface, Stats, Traffic};
 pub use top::Processes;
 pub use wait::{Exit, WaitCondition, Waiter};
 

@@ -150,7 +150,8 @@ fn kill_pause_and_exec_need_a_running_container() {
         let top = containers.top(&id, "").await.expect("a table");
         assert_eq!(top.rows.len(), 1, "{top:?}");
         let stats = containers.stats(&id).await.expect("a sample");
-        assert!(stats.pids.0 == 1 && stats.memory_bytes.0 > 0, "{stats:?}");
+        let used = stats.used.as_ref().expect("it runs");
+        assert!(used.pids_current == 1 && used.memory_usage_bytes > 0, "{stats:?}");
         let waiter = containers.wait(&id, WaitCondition::NotRunning).await.expect("registered");
         containers.kill(&id, "KILL").await.expect("killed");
         assert_eq!(waiter.exit().await.code, 137);
