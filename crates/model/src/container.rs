@@ -106,3 +106,20 @@ impl std::str::FromStr for Protocol {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid proto: {0}")]
 pub struct InvalidProtocol(pub String);
+
+/// Whether a kernel setting (`kernel.shmmax`, with dots) belongs to an IPC namespace, so that a container that has one
+/// of its own may set it.
+#[must_use]
+pub fn is_sysctl_of_ipc(name: &str) -> bool {
+    const SINGLE: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    SINGLE.contains(&name) || name.starts_with("fs.mqueue.")
+}

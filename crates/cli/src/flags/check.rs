@@ -2,6 +2,7 @@
 //! words of the Go libraries that Docker uses.
 
 use gantry_client::api::model::Reference;
+use gantry_client::api::model::container::is_sysctl_of_ipc;
 
 use super::Kind;
 
@@ -330,23 +331,9 @@ pub(crate) fn ulimit(text: &str) -> Result<(&str, i64, i64), String> {
 
 /// Kernel settings that belong to a namespace of the container, so that setting them is safe.
 fn sysctl(text: &str) -> Result<(), String> {
-    const SINGLE: [&str; 8] = [
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-    ];
     let name = text.split_once('=').map(|(name, _)| name);
     match name {
-        Some(name)
-            if SINGLE.contains(&name) || name.starts_with("net.") || name.starts_with("fs.mqueue.") =>
-        {
-            Ok(())
-        }
+        Some(name) if is_sysctl_of_ipc(name) || name.starts_with("net.") => Ok(()),
         _ => Err(format!("sysctl '{text}' is not allowed")),
     }
 }

@@ -10,10 +10,7 @@ use crate::failure::{Failure, Outcome};
 
 /// A bar for bytes on their way to the daemon, on standard error, if that is a terminal.
 pub(crate) fn bytes_bar(message: &str, total: Option<u64>) -> ProgressBar {
-    let bar = match total {
-        Some(total) => ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()),
-        None => ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
-    };
+    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
     let style = if total.is_some() {
         "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}"
     } else {

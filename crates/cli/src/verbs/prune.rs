@@ -30,12 +30,7 @@ pub(crate) static BUILD_CACHE: Command = verb(
         long("keep-storage", Kind::Bytes, "Amount of disk space to keep for cache"),
     ],
     |context, flags| {
-        let what = if flags.is("all") {
-            "WARNING! This will remove all build cache."
-        } else {
-            "WARNING! This will remove all dangling build cache."
-        };
-        ask(flags, what)?;
+        ask_of(flags, "all build cache", "all dangling build cache")?;
         report(context, flags, build_cache)
     },
 );
@@ -52,12 +47,7 @@ pub(crate) static IMAGES: Command = verb(
     "Remove unused images",
     &[both('a', "all", Kind::Bool, "Remove all unused images, not just dangling ones"), UNTIL, FORCE],
     |context, flags| {
-        let what = if flags.is("all") {
-            "WARNING! This will remove all images without at least one container associated to them."
-        } else {
-            "WARNING! This will remove all dangling images."
-        };
-        ask(flags, what)?;
+        ask_of(flags, "all images without at least one container associated to them", "all dangling images")?;
         report(context, flags, images)
     },
 );
@@ -87,12 +77,8 @@ pub(crate) static VOLUMES: Command = verb(
         if flags.is("all") && named {
             return Err(Failure::plain("conflicting options: cannot specify both --all and --filter all=1"));
         }
-        let what = if flags.is("all") {
-            "WARNING! This will remove all local volumes not used by at least one container."
-        } else {
-            "WARNING! This will remove anonymous local volumes not used by at least one container."
-        };
-        ask(flags, what)?;
+        let unused = "local volumes not used by at least one container";
+        ask_of(flags, &format!("all {unused}"), &format!("anonymous {unused}"))?;
         report(context, flags, |context, flags| {
             let more = if flags.is("all") { vec![("all", "true")] } else { Vec::new() };
             volumes(context, flags, &more)
@@ -169,6 +155,12 @@ fn warning(context: &Context, flags: &Parsed) -> String {
         text += &format!("\n  Items to be pruned will be filtered with:\n{}", filters.concat());
     }
     text
+}
+
+/// Asks about one thing with `--all` and about another without.
+fn ask_of(flags: &Parsed, all: &str, usual: &str) -> Outcome {
+    let what = if flags.is("all") { all } else { usual };
+    ask(flags, &format!("WARNING! This will remove {what}."))
 }
 
 /// Asks on standard output; anything but a yes cancels.

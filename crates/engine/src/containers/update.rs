@@ -93,12 +93,7 @@ impl Task {
             clash(&record.host.resources, given).map_err(|why| Error::Conflict(cannot(why)))?;
             merge(&mut record.host.resources, given);
             if self.known.state.is_running() {
-                let mut limits = spec::linux_resources(&record.host.resources)?;
-                if given.pids_limit.is_some_and(|limit| limit <= 0) {
-                    let mut pids = oci_spec::runtime::LinuxPids::default();
-                    pids.set_limit(-1);
-                    limits.set_pids(Some(pids));
-                }
+                let limits = spec::linux_resources(&record.host.resources)?;
                 let mut cgroup = self.core.host.open_cgroup(&record);
                 let updated = cgroup.update(&limits);
                 updated.map_err(|error| Error::Internal(cannot(&crate::chain(&error))))?;

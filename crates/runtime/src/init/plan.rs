@@ -6,6 +6,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use gantry_model::container::is_sysctl_of_ipc;
 use gantry_model::mount::RootMount;
 use gantry_sys::caps;
 use gantry_sys::mount::Reach;
@@ -323,18 +324,6 @@ fn rlimit_number(kind: PosixRlimitType) -> u32 {
     }
 }
 
-/// Settings that belong to an IPC namespace, beside those that begin with `fs.mqueue.`.
-const OF_IPC: [&str; 8] = [
-    "kernel.msgmax",
-    "kernel.msgmnb",
-    "kernel.msgmni",
-    "kernel.sem",
-    "kernel.shmall",
-    "kernel.shmmax",
-    "kernel.shmmni",
-    "kernel.shm_rmid_forced",
-];
-
 /// A kernel setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sysctl {
@@ -360,7 +349,7 @@ pub(crate) fn sysctls(linux: Option<&Linux>) -> Result<Vec<Sysctl>, LaunchError>
         let refused =
             |why: &str| Err(LaunchError::new(crate::Reason::Setup, format!("sysctl {key:?} {why}")));
         match key.as_str() {
-            key if OF_IPC.contains(&key) || key.starts_with("fs.mqueue.") => {
+            key if is_sysctl_of_ipc(key) => {
                 if !has(Type::Ipc) {
                     return refused("is not allowed in the hosts ipc namespace");
                 }
