@@ -46,6 +46,19 @@ pub(crate) struct Tally {
     passed: i32,
     pub(crate) failed: i32,
     skipped: i32,
+    /// What the tests that failed said, without the backtraces; repeated at the end, where it is looked for.
+    failures: Vec<String>,
+    /// What the lines that come now belong to.
+    within: Within,
+}
+
+/// Where in a runner's output a line stands.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Within {
+    #[default]
+    Tests,
+    Failure,
+    Backtrace,
 }
 
 impl fmt::Display for Tally {
@@ -87,6 +100,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         all_ran &= watch(&mut command, &mut tally, |_| ())?;
         all_ran &= vm::tests(&binaries, &[], &mut tally)?;
     }
+    tally.failures.iter().for_each(|line| println!("{line}"));
     println!("{tally}");
     if tally.failed > 0 || !all_ran {
         bail!("{} tests failed", tally.failed);
@@ -133,6 +147,7 @@ pub(crate) fn watch(command: &mut Command, tally: &mut Tally, mut look: impl FnM
         // A console's lines may have anything in them.
         let line = String::from_utf8_lossy(&line?).trim_end_matches('\r').to_owned();
         count(&line, tally);
+        keep(&line, tally);
         look(&line);
         println!("{line}");
     }
@@ -156,6 +171,20 @@ fn count(line: &str, tally: &mut Tally) {
     tally.skipped += number_before("ignored");
 }
 
+/// Keeps what a line says of a test that failed.
+fn keep(line: &str, tally: &mut Tally) {
+    tally.within = match tally.within {
+        _ if line == "failures:" => Within::Failure,
+        _ if line.starts_with("test result: ") => Within::Tests,
+        Within::Backtrace if line.starts_with("---- ") => Within::Failure,
+        Within::Failure if line == "stack backtrace:" => Within::Backtrace,
+        within => within,
+    };
+    if tally.within == Within::Failure && !line.is_empty() && line != "failures:" {
+        tally.failures.push(line.to_owned());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +201,35 @@ mod tests {
             count(line, &mut tally);
         }
         // The skip line comes before its runner's closing line in a real run; the sum is the same.
-        assert_eq!(tally, Tally { passed: 6, failed: 2, skipped: 2 });
+        assert_eq!(tally, Tally { passed: 6, failed: 2, skipped: 2, ..Tally::default() });
+    }
+
+    #[test]
+    fn what_failed_tests_said_is_kept() {
+        let mut tally = Tally::default();
+        for line in [
+            "test a ... FAILED",
+            "successes:",
+            "---- b stdout ----",
+            "fine",
+            "failures:",
+            "",
+            "---- a stdout ----",
+            "thread 'a' panicked at a.rs:1:2:",
+            "it is broken",
+            "stack backtrace:",
+            "   0: rust_begin_unwind",
+            "---- c stdout ----",
+            "this too",
+            "failures:",
+            "    a",
+            "test result: FAILED. 1 passed; 2 failed",
+            "later",
+        ] {
+            keep(line, &mut tally);
+        }
+        let want = ["---- a stdout ----", "thread 'a' panicked at a.rs:1:2:", "it is broken"];
+        assert_eq!(tally.failures[..3], want);
+        assert_eq!(tally.failures[3..], ["---- c stdout ----", "this too", "    a"]);
     }
 }

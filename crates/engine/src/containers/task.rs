@@ -289,7 +289,7 @@ impl Task {
             Message::Settled(settled) => self.on_settled(settled),
             Message::Close => self.phase = Phase::Gone,
             #[cfg(test)]
-            Message::Defect => panic!("as the test wants it"),
+            Message::Defect => std::panic::resume_unwind(Box::new("as the test wants it")),
         }
     }
 
