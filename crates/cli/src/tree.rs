@@ -3,7 +3,7 @@
 //! What is unpacked comes from a daemon that may be anybody's: parents are opened below the destination and
 //! nowhere else (`openat2` with `RESOLVE_BENEATH`), the last component is made anew and never followed. As in
 //! the stock client, files become the user's own, and neither a directory takes the place of a file nor a file
-//! that of a directory.
+//! that of a directory. [`Owner::Kept`] is what Docker's documentation says of `cp -a` (its client does not do it).
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -11,13 +11,16 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use indicatif::ProgressBar;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 use tar::{Archive, Builder, Entry, EntryType, Header};
+
+/// What is left out of a file where it is all zeros.
+const HOLE_BYTES: usize = 16 << 10;
 
 /// The first component of each name in an archive, and what it becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,15 @@ impl Rename {
         };
         Path::new(&self.to).join(rest)
     }
+}
+
+/// Whose files become that are unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// The user's.
+    User,
+    /// Whose they were, by number, as far as the user may give files away.
+    Kept,
 }
 
 /// A writer that moves a bar.
@@ -172,7 +184,12 @@ impl<W: Write> Packer<W> {
 ///
 /// # Errors
 /// The stream's, the file system's, and names that lead outside.
-pub(crate) fn unpack(input: impl Read, directory: &Path, rename: Option<&Rename>) -> io::Result<()> {
+pub(crate) fn unpack(
+    input: impl Read,
+    directory: &Path,
+    rename: Option<&Rename>,
+    owner: Owner,
+) -> io::Result<()> {
     let root =
         rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut archive = Archive::new(io::BufReader::with_capacity(256 << 10, input));
@@ -185,7 +202,9 @@ pub(crate) fn unpack(input: impl Read, directory: &Path, rename: Option<&Rename>
         };
         let Some((parent, name)) = inside(&path)? else { continue };
         let parent = beneath(&root, &parent)?;
-        if make(&root, &parent, &name, &mut entry, rename).map_err(|error| named(&path, error))? {
+        let is_directory =
+            make(&root, &parent, &name, &mut entry, rename, owner).map_err(|error| named(&path, error))?;
+        if is_directory {
             times.push((path, stamps(entry.header())));
         }
     }
@@ -246,6 +265,7 @@ fn make(
     name: &Path,
     entry: &mut Entry<'_, impl Read>,
     rename: Option<&Rename>,
+    owner: Owner,
 ) -> io::Result<bool> {
     let header = entry.header().clone();
     let mode = Mode::from_raw_mode(header.mode()? & 0o7777);
@@ -267,12 +287,14 @@ fn make(
             }
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let made = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+            give(parent, name, &header, owner)?;
             rustix::fs::fchmod(&made, mode)?;
             set_attributes(&made, entry)?;
             return Ok(true);
         }
         EntryType::Symlink => {
             rustix::fs::symlinkat(link()?, parent, name)?;
+            give(parent, name, &header, owner)?;
             rustix::fs::utimensat(parent, name, &stamps(&header), AtFlags::SYMLINK_NOFOLLOW)?;
         }
         EntryType::Link => {
@@ -295,6 +317,7 @@ fn make(
             let number = |part: io::Result<Option<u32>>| part.map(Option::unwrap_or_default);
             let device = rustix::fs::makedev(number(header.device_major())?, number(header.device_minor())?);
             rustix::fs::mknodat(parent, name, kind, mode, device)?;
+            give(parent, name, &header, owner)?;
             rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?;
             rustix::fs::utimensat(parent, name, &stamps(&header), AtFlags::SYMLINK_NOFOLLOW)?;
         }
@@ -302,13 +325,53 @@ fn make(
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let made = rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?;
             let mut file = File::from(made);
-            io::copy(entry, &mut file)?;
+            write_with_holes(entry, &mut file)?;
+            give(parent, name, &header, owner)?;
             rustix::fs::fchmod(&file, mode)?;
             set_attributes(&file, entry)?;
             rustix::fs::futimens(&file, &stamps(&header))?;
         }
     }
     Ok(false)
+}
+
+/// Gives what was just made to its owner. Comes before its mode: it takes set-id bits away.
+fn give(parent: &OwnedFd, name: &Path, header: &Header, owner: Owner) -> io::Result<()> {
+    if owner == Owner::User {
+        return Ok(());
+    }
+    let number = |number: u64| u32::try_from(number).map_err(|_| io::ErrorKind::InvalidData);
+    let (uid, gid) = (Uid::from_raw(number(header.uid()?)?), Gid::from_raw(number(header.gid()?)?));
+    match rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
+        // They stay the user's.
+        Ok(()) | Err(Errno::PERM) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes a file; whole blocks of zeros become holes, as they may have been.
+fn write_with_holes(from: &mut impl Read, file: &mut File) -> io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut size = 0;
+    loop {
+        // Whole buffers, so that blocks stay whole.
+        let mut length = 0;
+        while length < buffer.len() {
+            match from.read(&mut buffer[length..])? {
+                0 => break,
+                read => length += read,
+            }
+        }
+        for block in buffer[..length].chunks(HOLE_BYTES) {
+            if block != &[0; HOLE_BYTES][..block.len()] {
+                file.write_all_at(block, size)?;
+            }
+            size += block.len() as u64;
+        }
+        if length < buffer.len() {
+            return file.set_len(size);
+        }
+    }
 }
 
 /// Sets the attributes that an entry has, as far as this file system and this user can.
@@ -350,18 +413,28 @@ mod tests {
         fs::create_dir(scratch.join("to")).unwrap();
         let long = "long".repeat(50);
         fs::write(from.join(&long), "x").unwrap();
+        let sparse = File::create(from.join("sparse")).unwrap();
+        sparse.write_all_at(b"x", 1 << 20).unwrap();
+        sparse.set_len((2 << 20) + 5).unwrap();
         let mut bytes = Vec::new();
         pack(&from, "from", &mut bytes).unwrap();
         let rename = Rename { from: "from".into(), to: "new".into() };
-        unpack(bytes.as_slice(), &scratch.join("to"), Some(&rename)).unwrap();
+        unpack(bytes.as_slice(), &scratch.join("to"), Some(&rename), Owner::User).unwrap();
         let to = scratch.join("to/new");
         let (file, hard) = (fs::metadata(to.join("d/file")).unwrap(), fs::metadata(to.join("hard")).unwrap());
         assert_eq!((file.ino(), file.mode() & 0o777), (hard.ino(), 0o640));
         assert_eq!(fs::read_link(to.join("soft")).unwrap(), Path::new("d/file"));
         assert_eq!(fs::read(to.join(&long)).unwrap(), b"x");
+        assert_eq!(fs::read(to.join("sparse")).unwrap(), fs::read(from.join("sparse")).unwrap());
+        assert!(fs::metadata(to.join("sparse")).unwrap().blocks() * 512 < 1 << 20, "its holes were filled");
         let before = fs::metadata(from.join("d")).unwrap().mtime();
         assert_eq!(fs::metadata(to.join("d")).unwrap().mtime(), before);
-        let error = unpack(bytes.as_slice(), &to, Some(&Rename { from: "from".into(), to: "soft".into() }));
+        let error = unpack(
+            bytes.as_slice(),
+            &to,
+            Some(&Rename { from: "from".into(), to: "soft".into() }),
+            Owner::User,
+        );
         assert!(error.unwrap_err().to_string().contains("cannot overwrite non-directory"));
         fs::remove_dir_all(&scratch).unwrap();
     }
@@ -392,10 +465,10 @@ mod tests {
             &[("l", Some("..")), ("l/x", None)],
             &[("l", Some("/tmp")), ("l/gantry-tree-x", None)],
         ] {
-            unpack(archive(entries).as_slice(), &scratch.join("to"), None).unwrap_err();
+            unpack(archive(entries).as_slice(), &scratch.join("to"), None, Owner::User).unwrap_err();
         }
         assert!(!scratch.join("x").exists());
-        unpack(archive(&[("/x", None)]).as_slice(), &scratch.join("to"), None).unwrap();
+        unpack(archive(&[("/x", None)]).as_slice(), &scratch.join("to"), None, Owner::User).unwrap();
         assert!(scratch.join("to/x").exists(), "an absolute name is below the destination");
         fs::remove_dir_all(&scratch).unwrap();
     }

@@ -26,7 +26,7 @@ use crate::show::progress::{Counted, bytes_bar};
 use crate::show::units::human_size4;
 use crate::spec::env::describe;
 use crate::terminal;
-use crate::tree::{self, Rename};
+use crate::tree::{self, Owner, Rename};
 
 /// `cp`.
 pub(crate) static CP: Command = Command {
@@ -231,7 +231,8 @@ fn from_container(context: &Context, flags: &Parsed, container: &str, path: &str
     }
     let progress = Progress::new(flags, "Copying from container");
     let counted = Counted { inner: answer, bar: progress.bar.clone() };
-    tree::unpack(counted, Path::new(&landing.directory), landing.rename.as_ref())?;
+    let owner = if flags.is("archive") { Owner::Kept } else { Owner::User };
+    tree::unpack(counted, Path::new(&landing.directory), landing.rename.as_ref(), owner)?;
     progress.end(&destination);
     Ok(())
 }

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use super::attributes::{change_mode, mtime_of, set_xattrs, times};
 use super::entry::{Entries, Entry, Kind};
 use super::error::{ArchiveError, shown};
+use super::holes;
 use super::stream::check_ratio;
 use super::whiteout::{OPAQUE_FILE, WHITEOUT, WHITEOUT_META, is_whiteout, make_whiteout, mark_opaque};
 use super::{ExtractOptions, Extracted, Onto, Overwrite, Owner, Whiteouts};
@@ -264,16 +265,17 @@ impl Extractor<'_> {
                 rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o600))
             })
             .map_err(failed)?;
-        match &entry.sparse {
-            None => write_data(entries, &file, entry.size, &failed)?,
+        let ends_in_hole = match &entry.sparse {
+            None => holes::write(entries, &file, 0, entry.size, &failed)?,
             Some(map) => {
                 for segment in map {
-                    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(segment.offset))
-                        .map_err(|error| failed(error.into()))?;
-                    write_data(entries, &file, segment.length, &failed)?;
+                    holes::write(entries, &file, segment.offset, segment.length, &failed)?;
                 }
-                rustix::fs::ftruncate(&file, entry.size).map_err(|error| failed(error.into()))?;
+                true
             }
+        };
+        if ends_in_hole {
+            rustix::fs::ftruncate(&file, entry.size).map_err(|error| failed(error.into()))?;
         }
         self.file_attributes(&file, entry).map_err(failed)
     }
@@ -524,22 +526,6 @@ impl From<ArchiveError> for io::Error {
             other => other.into_io(),
         }
     }
-}
-
-fn write_data<R: BufRead>(
-    entries: &mut Entries<R>,
-    file: &OwnedFd,
-    mut left: u64,
-    failed: &impl Fn(io::Error) -> ArchiveError,
-) -> Result<(), ArchiveError> {
-    while left > 0 {
-        let piece = entries.data()?;
-        let piece = &piece[..piece.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
-        let written = rustix::io::write(file, piece).map_err(|error| failed(error.into()))?;
-        entries.consume(written);
-        left -= written as u64;
-    }
-    Ok(())
 }
 
 /// Opens a directory inside the root; links are followed, and lead nowhere else.

@@ -18,6 +18,7 @@ mod entry;
 mod error;
 mod extract;
 mod format;
+mod holes;
 mod names;
 mod pack;
 mod pax;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use gantry_testkit::bench::{BUSYBOX, Bench, write};
-use gantry_testkit::{Daemon, both, until};
+use gantry_testkit::{Daemon, both, ours, until};
 
 /// A tree of everything that a file system has.
 fn tree(root: &Path) {
@@ -278,6 +278,38 @@ both! {
             let _ = bench.cli.run(&["cp", &at("new/."), &format!("{name}:/d/real")]);
             assert!(!files.path().join("planted").exists(), "a file was put into the host");
         }
+    }
+}
+
+ours! {
+    fn archive_mode_takes_a_tree_out_and_in_again_as_it_is(bench) {
+        let files = bench.directory();
+        let at = |name: &str| files.path().join(name);
+        let text = |name: &str| at(name).to_string_lossy().into_owned();
+        tree(&at("from"));
+        write(&at("from/marked"), "x");
+        rustix::fs::setxattr(at("from/marked"), "user.mark", b"value", rustix::fs::XattrFlags::empty()).expect("set");
+        fs::File::create(at("from/sparse"))
+            .and_then(|file| {
+                file.set_len(64 << 20)?;
+                std::os::unix::fs::FileExt::write_all_at(&file, b"in the middle", 32 << 20)
+            })
+            .expect("made");
+        let name = sleeper(bench, "kept", &[]);
+        for (from, out) in [("from", "once"), ("once", "twice")] {
+            bench.cli.ok(&["cp", &text(from), &format!("{name}:/{out}")]);
+            bench.cli.ok(&["cp", "-a", &format!("{name}:/{out}"), &text(out)]);
+            assert_eq!(listing(&at(out)), listing(&at("from")));
+            assert_eq!(fs::read(at(out).join("sparse")).expect("read"), fs::read(at("from/sparse")).expect("read"));
+            let blocks = fs::metadata(at(out).join("sparse")).expect("there").blocks();
+            assert!(blocks * 512 < 1 << 20, "{blocks} blocks: its holes were filled");
+            let mut value = [0; 16];
+            let length = rustix::fs::getxattr(at(out).join("marked"), "user.mark", &mut value).expect("it is there");
+            assert_eq!(&value[..length], b"value");
+        }
+        let blocks = bench.cli.ok(&["exec", &name, "stat", "-c", "%b", "/once/sparse"]);
+        let blocks: u64 = blocks.trim().parse().expect("a number");
+        assert!(blocks * 512 < 1 << 20, "{blocks} blocks: its holes were filled in the container");
     }
 }
 
