@@ -6,6 +6,8 @@
 mod history;
 mod import;
 mod load;
+mod names;
+mod record;
 mod remove;
 mod resolve;
 mod save;
@@ -13,23 +15,22 @@ mod save;
 use std::io::Read;
 use std::sync::Arc;
 
-use gantry_model::failpoint::{Point, reached};
-use gantry_model::image::{Descriptor, ImageConfig, RunConfig, media_type};
+use gantry_model::image::{Descriptor, ImageConfig, RunConfig};
 use gantry_model::reference::InvalidReference;
 use gantry_model::{Digest, ErrorKind, LayerId, Platform, Reference, Timestamp};
 use gantry_state::rusqlite::{OptionalExtension, Transaction};
 
-use crate::content::{self, Content, digest_of};
+use self::names::{full_name, no_such, set_reference, take_reference};
+use self::record::{Recorded, exists};
+use crate::content::digest_of;
 use crate::store::Inner;
-use crate::{Error, Lease, durability, layer};
+use crate::{Error, Lease};
 pub use load::{LoadError, LoadEvent, LoadOptions, Loaded};
 pub(crate) use resolve::Cache;
 pub use save::{SaveError, SaveOptions, Saved};
 
 /// The largest configuration that is read, in bytes.
 const CONFIG_LIMIT_BYTES: u64 = 8 << 20;
-/// Layers with more bytes than this are brought to the disk before others are made to wait.
-const SYNC_AHEAD_BYTES: u64 = 16 << 20;
 
 /// An image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -292,90 +293,6 @@ impl Images {
         self.get(&id)
     }
 
-    /// Names an image that is there already; `false` if it is not.
-    fn name_existing(&self, id: &Digest, references: &[Reference]) -> Result<bool, ImageError> {
-        let named = |transaction: &Transaction<'_>| -> Result<bool, ImageError> {
-            let sql = "SELECT 1 FROM reference WHERE name = ?1 AND image = ?2";
-            let mut query = transaction.prepare_cached(sql)?;
-            for reference in references {
-                if !query.exists((full_name(reference), id.as_bytes()))? {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        };
-        let (there, named) =
-            self.store.database.read(|t| Ok::<_, ImageError>((exists(t, id)?, named(t)?)))?;
-        if !there {
-            return Ok(false);
-        }
-        let tag = |transaction: &Transaction<'_>| -> Result<bool, ImageError> {
-            if !exists(transaction, id)? {
-                return Ok(false);
-            }
-            references.iter().try_for_each(|reference| set_reference(transaction, reference, id))?;
-            Ok(true)
-        };
-        // Where only the time of naming changes, nobody needs to wait for the disk.
-        if named { self.store.database.write_relaxed(tag) } else { self.store.database.write(tag) }
-    }
-
-    /// Records images and their names in one transaction, after everything that they are made of is on the disk.
-    fn record(&self, images: &[Recorded<'_>]) -> Result<(), ImageError> {
-        use std::io::Write as _;
-        let store = &self.store;
-        let layers: Vec<LayerId> = images.iter().flat_map(|one| one.image.layers).copied().collect();
-        let made = store.unsynced(&layers)?;
-        if made.iter().map(|layer| layer.size_bytes).sum::<u64>() > SYNC_AHEAD_BYTES {
-            store.promote()?;
-        }
-        let mut writers = Vec::with_capacity(images.len());
-        for one in images {
-            let mut writer = Content { store: store.clone() }.writer()?;
-            writer.write_all(one.image.config_bytes).map_err(Error::Output)?;
-            writers.push(writer);
-        }
-        let _blobs = store.blobs.lock();
-        let record = || -> Result<(), ImageError> {
-            let placed = writers.into_iter().zip(images).map(|(writer, one)| writer.place(Some(one.id)));
-            let placed = placed.collect::<Result<Vec<_>, _>>()?;
-            // Once for the layers' trees, the configurations' bytes and their names.
-            let blobs: Vec<&Digest> = images.iter().map(|one| &one.id).collect();
-            store.sync_made(&made, &blobs)?;
-            reached(Point::ImageSynced);
-            store.database.write(|transaction| {
-                durability::record_synced(transaction, &made)?;
-                for (one, placed) in images.iter().zip(&placed) {
-                    record_one(transaction, one, placed.size_bytes)?;
-                }
-                Ok(())
-            })
-        };
-        record().inspect_err(|_| images.iter().for_each(|one| store.forget_unrecorded(&one.id)))
-    }
-
-    /// What a name means now; `None` if nothing.
-    fn named(&self, reference: &Reference) -> Result<Option<Digest>, ImageError> {
-        self.store.database.read(|transaction| {
-            let sql = "SELECT image FROM reference WHERE name = ?1";
-            let mut query = transaction.prepare_cached(sql)?;
-            let image = query.query_row([full_name(reference)], |row| row.get(0)).optional()?;
-            Ok(image.map(Digest::from_sha256))
-        })
-    }
-
-    /// The names with tags of a repository, sorted.
-    fn tags_of(&self, repository: &Reference) -> Result<Vec<Reference>, ImageError> {
-        let name = format!("{}/{}", repository.domain(), repository.path());
-        self.store.database.read(|transaction| {
-            // The colon's successor ends the names that begin so.
-            let sql = "SELECT name FROM reference WHERE name > ?1 || ':' AND name < ?1 || ';' ORDER BY name";
-            let mut query = transaction.prepare_cached(sql)?;
-            let rows = query.query_map([&name], |row| row.get::<_, String>(0))?;
-            rows.map(|row| Ok(Reference::parse_normalized(&row?)?)).collect()
-        })
-    }
-
     /// Gives an image a name; one that pointed elsewhere moves. Without tag or digest it is `latest`.
     ///
     /// # Errors
@@ -485,86 +402,6 @@ impl Images {
     ) -> Result<Arc<Image>, ImageError> {
         import::import(self, archive, options)
     }
-}
-
-/// An image as it is recorded.
-struct Recorded<'a> {
-    id: Digest,
-    image: NewImage<'a>,
-    config: &'a ImageConfig,
-    references: &'a [Reference],
-}
-
-const INSERT_IMAGE: &str =
-    "INSERT OR IGNORE INTO image (id, parent, created, recorded) VALUES (?1, ?2, ?3, ?4)";
-
-fn record_one(
-    transaction: &Transaction<'_>,
-    one: &Recorded<'_>,
-    config_size_bytes: u64,
-) -> Result<(), ImageError> {
-    let Recorded { id, image, config, references } = one;
-    for (layer, diff_id) in image.layers.iter().zip(&config.rootfs.diff_ids) {
-        let have = layer::get(transaction, *layer)?;
-        if have.diff_id != *diff_id {
-            let (layer, have) = (have.id, have.diff_id);
-            let text = format!("it lists {diff_id}, but the layer {layer} is {have}");
-            return Err(ImageError::InvalidConfig(text));
-        }
-    }
-    content::record(transaction, id, config_size_bytes)?;
-    let created = created(config).unwrap_or_default();
-    let recorded = Timestamp::from_system(std::time::SystemTime::now());
-    transaction.prepare_cached(INSERT_IMAGE)?.execute((
-        id.as_bytes(),
-        image.parent.as_ref().map(Digest::as_bytes),
-        created.nanos(),
-        recorded.nanos(),
-    ))?;
-    let mut insert = transaction.prepare_cached("INSERT OR IGNORE INTO image_layer VALUES (?1, ?2, ?3)")?;
-    let mut durable = transaction.prepare_cached("UPDATE layer SET boot = NULL WHERE id = ?1")?;
-    for (position, layer) in (0_i64..).zip(image.layers) {
-        insert.execute((id.as_bytes(), position, layer.0.cast_signed()))?;
-        durable.execute([layer.0.cast_signed()])?;
-    }
-    references.iter().try_for_each(|reference| set_reference(transaction, reference, id))
-}
-
-/// A name as it is recorded: whole, with `latest` where it has neither tag nor digest, and without the
-/// tag where it has a digest.
-fn full_name(reference: &Reference) -> String {
-    match reference.digest() {
-        Some(digest) => format!("{}/{}@{digest}", reference.domain(), reference.path()),
-        None => reference.clone().or_latest().to_string(),
-    }
-}
-
-fn no_such(reference: &Reference) -> ImageError {
-    ImageError::NoSuchImage(reference.clone().or_latest().familiar())
-}
-
-fn exists(transaction: &Transaction<'_>, id: &Digest) -> Result<bool, ImageError> {
-    Ok(transaction.prepare_cached("SELECT 1 FROM image WHERE id = ?1")?.exists([id.as_bytes()])?)
-}
-
-fn set_reference(
-    transaction: &Transaction<'_>,
-    reference: &Reference,
-    image: &Digest,
-) -> Result<(), ImageError> {
-    let now = Timestamp::from_system(std::time::SystemTime::now());
-    let sql = "INSERT OR REPLACE INTO reference (name, image, target, media_type, tagged)
-        VALUES (?1, ?2, ?2, ?3, ?4)";
-    let row = (full_name(reference), image.as_bytes(), media_type::DOCKER_CONFIG, now.nanos());
-    transaction.prepare_cached(sql)?.execute(row)?;
-    Ok(())
-}
-
-fn take_reference(transaction: &Transaction<'_>, reference: &Reference) -> Result<Digest, ImageError> {
-    let sql = "DELETE FROM reference WHERE name = ?1 RETURNING image";
-    let mut query = transaction.prepare_cached(sql)?;
-    let image = query.query_row([full_name(reference)], |row| row.get(0)).optional()?;
-    image.map(Digest::from_sha256).ok_or_else(|| no_such(reference))
 }
 
 fn children(transaction: &Transaction<'_>, id: &Digest) -> Result<Vec<Digest>, ImageError> {

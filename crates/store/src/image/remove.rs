@@ -8,8 +8,10 @@ use std::sync::Arc;
 use gantry_model::{Digest, Reference};
 use gantry_state::rusqlite::{OptionalExtension, Transaction};
 
+use super::names::take_reference;
+use super::record::exists;
 use super::resolve::{Meaning, find, load};
-use super::{Image, ImageError, InUse, Removals, RemoveOptions, Removed, children, take_reference};
+use super::{Image, ImageError, InUse, Removals, RemoveOptions, Removed, children};
 use crate::gc::{self, Garbage};
 use crate::layer::chain_ids;
 use crate::store::Inner;
@@ -141,7 +143,7 @@ impl Removal<'_> {
     ) -> Result<(), ImageError> {
         let mut next = Some(*id);
         while let Some(id) = next.take() {
-            if !super::exists(self.transaction, &id)? {
+            if !exists(self.transaction, &id)? {
                 return Ok(());
             }
             let image = load(self.store, self.transaction, &id)?;

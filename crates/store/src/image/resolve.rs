@@ -9,7 +9,8 @@ use gantry_model::{Digest, LayerId, Reference, Timestamp};
 use gantry_state::rusqlite::{OptionalExtension, Transaction};
 use parking_lot::Mutex;
 
-use super::{CONFIG_LIMIT_BYTES, Image, ImageError, full_name, no_such};
+use super::names::{full_name, no_such};
+use super::{CONFIG_LIMIT_BYTES, Image, ImageError};
 use crate::content::Content;
 use crate::store::Inner;
 
