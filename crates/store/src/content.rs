@@ -193,7 +193,11 @@ impl Writer {
             return Err(Error::DigestMismatch { expected, actual: digest });
         }
         let path = self.store.blob_path(&digest);
-        fs::rename(&self.path, &path).map_err(Error::io("rename to", &path))?;
+        // The same bytes may be there, on the disk and relied upon: these are not, yet.
+        let there = path.symlink_metadata().is_ok_and(|found| found.len() == size_bytes);
+        if !there {
+            fs::rename(&self.path, &path).map_err(Error::io("rename to", &path))?;
+        }
         reached(Point::BlobPlaced);
         Ok(Placed { digest, size_bytes })
     }

@@ -5,6 +5,7 @@
 //! few, because `syncfs` also waits for what everybody else on the file system has written, and by `syncfs` where they
 //! are many.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,6 +34,12 @@ pub(crate) struct Unsynced {
     blob: Option<Digest>,
 }
 
+impl Unsynced {
+    pub(crate) fn id(&self) -> LayerId {
+        self.id
+    }
+}
+
 impl Inner {
     /// Those of the layers that may not be on the disk.
     pub(crate) fn unsynced(&self, layers: &[LayerId]) -> Result<Vec<Unsynced>, Error> {
@@ -54,6 +61,22 @@ impl Inner {
         })
     }
 
+    /// Those of the layers that may not be on the disk and that keep one of these, as a blob or as their plain tar.
+    pub(crate) fn unsynced_content(&self, digests: &[Digest]) -> Result<Vec<Unsynced>, Error> {
+        let ids = self.database.read::<_, Error>(|transaction| {
+            let sql = "SELECT id FROM layer WHERE (blob = ?1 OR diff_id = ?1) AND boot IS NOT NULL";
+            let mut query = transaction.prepare_cached(sql)?;
+            let mut found = BTreeSet::new();
+            for digest in digests {
+                for id in query.query_map([digest.as_bytes()], |row| row.get::<_, i64>(0))? {
+                    found.insert(id?.cast_unsigned());
+                }
+            }
+            Ok(found)
+        })?;
+        self.unsynced(&ids.into_iter().map(LayerId).collect::<Vec<_>>())
+    }
+
     /// Brings layers, with the blobs that they are kept as, and further blobs that have their names to the disk.
     pub(crate) fn sync_made(&self, layers: &[Unsynced], blobs: &[&Digest]) -> Result<(), Error> {
         let bytes: u64 = layers.iter().map(|layer| layer.size_bytes).sum();
@@ -70,6 +93,9 @@ impl Inner {
         let open = |path: PathBuf| -> Result<OwnedFd, Error> {
             fs::File::open(&path).map(OwnedFd::from).map_err(Error::io("open", path))
         };
+        if layers.len() + blobs.len() > FEW_ENTRIES {
+            return Ok(None);
+        }
         let mut opened = vec![open(self.path("layers"))?, open(self.path("content/blobs/sha256"))?];
         for layer in layers {
             opened.push(open(self.path(format!("layers/{}", layer.id)))?);

@@ -180,6 +180,12 @@ const HOLDERS: &str = "
         'on its way out' FROM trash
     UNION ALL SELECT 'blob', lower(hex(id)), 'image' FROM image
     UNION ALL SELECT 'blob', lower(hex(target)), 'reference ' || name FROM reference
+    UNION ALL SELECT 'blob', lower(hex(target)), 'image sha256:' || lower(hex(id)) FROM image WHERE target IS NOT NULL
+    UNION ALL SELECT 'blob', lower(hex(child)), 'index sha256:' || lower(hex(manifest)) FROM manifest_child
+    UNION ALL SELECT 'blob', lower(hex(blob)), 'manifest sha256:' || lower(hex(manifest))
+        FROM manifest_content WHERE blob IS NOT NULL
+    UNION ALL SELECT 'layer', CAST(layer AS TEXT), 'manifest sha256:' || lower(hex(manifest))
+        FROM manifest_content WHERE layer IS NOT NULL
     UNION ALL SELECT 'blob', lower(hex(blob)), 'layer ' || id FROM layer WHERE blob IS NOT NULL
     UNION ALL SELECT 'blob', lower(hex(blob)), 'lease ' || purpose FROM lease_blob JOIN lease ON lease.id = lease";
 

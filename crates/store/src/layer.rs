@@ -221,6 +221,15 @@ impl Layers {
         })
     }
 
+    /// The blob that the layer is kept as, as it was received; `None` where there is its tree alone.
+    pub(crate) fn blob(&self, id: LayerId) -> Result<Option<Digest>, Error> {
+        self.store.database.read(|transaction| {
+            let mut query = transaction.prepare_cached("SELECT blob FROM layer WHERE id = ?1")?;
+            let row = query.query_row([id.0.cast_signed()], |row| row.get::<_, Option<[u8; 32]>>(0));
+            Ok(row.optional()?.ok_or(Error::NoSuchLayer(id))?.map(Digest::from_sha256))
+        })
+    }
+
     /// The bytes of the layer's plain tar.
     ///
     /// # Errors

@@ -268,7 +268,8 @@ fn new_boot(transaction: &Transaction<'_>, boot: &str) -> Result<Vec<i64>, Error
     transaction
         .execute("UPDATE sqlite_sequence SET seq = seq + 1048576 WHERE name IN ('layer', 'trash')", [])?;
     let sql = "SELECT id FROM layer WHERE state = 1 AND boot IS NOT NULL AND boot <> ?1
-        AND id NOT IN (SELECT layer FROM image_layer)";
+        AND id NOT IN (SELECT layer FROM image_layer)
+        AND id NOT IN (SELECT layer FROM manifest_content WHERE layer IS NOT NULL)";
     ids(transaction, sql, Some(boot))
 }
 

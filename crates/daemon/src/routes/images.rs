@@ -129,19 +129,21 @@ async fn search(_: Arc<App>, _: Request) -> Answer {
 async fn inspect(app: Arc<App>, request: Request) -> Answer {
     if request.query.bool("manifests") {
         return Err(Refusal::not_implemented(
-            "manifests are not shown: this daemon keeps one platform of an image",
+            "manifests are not shown: ask for a platform of the image, or save it",
         ));
     }
-    let found = app.engine.images.inspect(request.name()).await?;
-    require(&found, &request)?;
-    let root = app.engine.images.root(request.name()).await.ok();
+    let found = find(&app, &request).await?;
+    let root = app.engine.images.root(&found.id.to_string()).await.ok();
     let graph_driver = GraphDriver { name: app.driver.clone(), data: graph::of_image(root.as_ref()) };
     Ok(Reply::versioned_json(&image::inspect(&found, graph_driver)))
 }
 
-/// Refuses an image that is not for the `platform` that is asked for.
-fn require(found: &Summary, request: &Request) -> Result<(), Refusal> {
-    let Some(wanted) = archives::platform(request)? else { return Ok(()) };
+/// The image that is meant, of an index the one for the `platform` that is asked for; refuses one for another.
+async fn find(app: &App, request: &Request) -> Result<Summary, Refusal> {
+    let Some(wanted) = archives::platform(request)? else {
+        return Ok(app.engine.images.inspect(request.name()).await?);
+    };
+    let found = app.engine.images.inspect_for(request.name(), &wanted).await?;
     let have = Platform {
         architecture: found.config.architecture.clone(),
         os: found.config.os.clone(),
@@ -150,7 +152,7 @@ fn require(found: &Summary, request: &Request) -> Result<(), Refusal> {
     let same = (&have.os, &have.architecture) == (&wanted.os, &wanted.architecture)
         && (wanted.variant.is_empty() || have.variant == wanted.variant);
     if same {
-        return Ok(());
+        return Ok(found);
     }
     Err(Refusal::not_found(format!(
         "image with reference {} was found but its platform ({have}) does not match the specified platform ({wanted})",
@@ -159,10 +161,8 @@ fn require(found: &Summary, request: &Request) -> Result<(), Refusal> {
 }
 
 async fn history(app: Arc<App>, request: Request) -> Answer {
-    if !request.query.get("platform").is_empty() {
-        require(&app.engine.images.inspect(request.name()).await?, &request)?;
-    }
-    let entries = app.engine.images.history(request.name()).await?;
+    let found = find(&app, &request).await?;
+    let entries = app.engine.images.history(&found.id.to_string()).await?;
     Ok(Reply::json(&entries.iter().map(image::history).collect::<Vec<_>>()))
 }
 

@@ -174,9 +174,9 @@ impl<'a> Narrowed<'a> {
             first.map(|name| Ok(containers.inspect(name)?.record.created)).transpose()
         };
         let images = containers.core.store.images();
-        let named = filters.get("ancestor").iter().filter_map(|name| images.resolve(name).ok());
+        let named = filters.get("ancestor").iter().filter_map(|name| images.resolve_all(name).ok());
         let mut ancestors = Vec::new();
-        let mut next: Vec<gantry_model::Digest> = named.map(|image| image.id).collect();
+        let mut next: Vec<gantry_model::Digest> = named.flatten().collect();
         // What was built on an image counts as the image.
         while let Some(id) = next.pop() {
             next.extend(images.children(&id).map_err(|error| Error::Internal(crate::chain(&error)))?);

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use gantry_model::failpoint::{Point, reached};
 use gantry_model::filter::Filters;
 use gantry_model::image::ImageConfig;
-use gantry_model::{Digest, ErrorKind, Reference, Timestamp};
+use gantry_model::{Digest, ErrorKind, Platform, Reference, Timestamp};
 use gantry_store::Store;
 use gantry_store::image::{self, ImageError, InUse};
 
@@ -102,7 +102,7 @@ pub struct ImportOptions {
     /// Its name; `None` leaves it without.
     pub reference: Option<Reference>,
     /// `--platform`; `None` is the host's.
-    pub platform: Option<gantry_model::Platform>,
+    pub platform: Option<Platform>,
 }
 
 impl Images {
@@ -121,6 +121,30 @@ impl Images {
             Ok(images.summary(&image))
         })
         .await
+    }
+
+    /// As [`Images::inspect`], of an index the image for this platform if it is here.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`].
+    pub async fn inspect_for(&self, image: &str, platform: &Platform) -> Result<Summary, Error> {
+        let (images, name, platform) = (self.clone(), image.to_owned(), platform.clone());
+        crate::blocking(move || {
+            let image = images.store.images().resolve_for(&name, &platform)?;
+            Ok(images.summary(&image))
+        })
+        .await
+    }
+
+    /// Whether a text means this image: by itself, or as one of its platforms.
+    pub async fn means(&self, text: &str, id: Digest) -> bool {
+        let (images, text) = (self.clone(), text.to_owned());
+        let means = crate::blocking(move || -> Result<bool, Error> {
+            let images = images.store.images();
+            // What it means by itself needs no look at the database.
+            Ok(images.resolve(&text)?.id == id || images.resolve_all(&text)?.contains(&id))
+        });
+        means.await.unwrap_or(false)
     }
 
     /// The configuration's bytes, verbatim, and the layers, for those who need more than a summary.
@@ -199,8 +223,7 @@ impl Images {
     pub async fn tag(&self, image: &str, reference: &Reference) -> Result<(), Error> {
         let (images, name, reference) = (self.clone(), image.to_owned(), reference.clone().or_latest());
         crate::blocking(move || {
-            let image = images.store.images().resolve(&name)?;
-            images.store.images().tag(&image.id, &reference)?;
+            let image = images.store.images().tag_as(&name, &reference)?;
             images.note("tag", &image.id, &reference.familiar());
             Ok(())
         })

@@ -29,14 +29,8 @@ impl Images {
     fn usage_now(&self, all: AllImages, filters: &Filters) -> Result<ImageUsage, Error> {
         let listed = self.list_now(all, filters)?;
         let every = self.store.images().list()?;
-        let mut sizes: HashMap<LayerId, u64> = HashMap::new();
-        for layer in every.iter().flat_map(|image| &image.layers) {
-            if !sizes.contains_key(layer) {
-                // One that has gone meanwhile takes nothing.
-                let size = self.store.layers().get(*layer).map_or(0, |layer| layer.size_bytes);
-                sizes.insert(*layer, size);
-            }
-        }
+        // With those of the platforms that indexes have and that are not listed.
+        let sizes = self.store.images().layer_sizes()?;
         let layers: HashMap<_, _> = every.iter().map(|image| (image.id, &image.layers)).collect();
         let mut users: HashMap<LayerId, usize> = HashMap::new();
         for layer in listed.iter().filter_map(|image| layers.get(&image.id)).copied().flatten() {
@@ -44,7 +38,7 @@ impl Images {
         }
         let shared = |image: &Summary| {
             let layers = layers.get(&image.id).copied().into_iter().flatten();
-            layers.filter(|layer| users[*layer] > 1).map(|layer| sizes[layer]).sum()
+            layers.filter(|layer| users[*layer] > 1).filter_map(|layer| sizes.get(layer)).sum()
         };
         let images = listed.iter().map(|image| (image.clone(), shared(image))).collect();
         Ok(ImageUsage { images, layers_bytes: sizes.values().sum() })

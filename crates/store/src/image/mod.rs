@@ -11,7 +11,9 @@ mod record;
 mod remove;
 mod resolve;
 mod save;
+mod target;
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -21,7 +23,7 @@ use gantry_model::{Digest, ErrorKind, LayerId, Platform, Reference, Timestamp};
 use gantry_state::rusqlite::{OptionalExtension, Transaction};
 
 use self::names::{full_name, no_such, set_reference, take_reference};
-use self::record::{Recorded, exists};
+use self::record::{Keep, Recorded, exists};
 use crate::content::digest_of;
 use crate::store::Inner;
 use crate::{Error, Lease};
@@ -227,6 +229,31 @@ impl Images {
         resolve::resolve(&self.store, text)
     }
 
+    /// As [`Self::resolve`], of what was found the image for a platform if that is here: of an index one that it
+    /// lists. Where there is none, the image that the text means by itself.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn resolve_for(&self, text: &str, platform: &Platform) -> Result<Arc<Image>, ImageError> {
+        resolve::resolve_for(&self.store, text, platform)
+    }
+
+    /// What a text means: the image that it means by itself, then those of the other platforms of an index.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn resolve_all(&self, text: &str) -> Result<Vec<Digest>, ImageError> {
+        resolve::resolve_all(&self.store, text)
+    }
+
+    /// The layers of all images with their sizes in bytes, those of platforms that are not listed as well.
+    ///
+    /// # Errors
+    /// What the database said.
+    pub fn layer_sizes(&self) -> Result<HashMap<LayerId, u64>, ImageError> {
+        resolve::layer_sizes(&self.store)
+    }
+
     /// As [`Self::resolve`], and the lease holds the image before anybody can remove it.
     ///
     /// # Errors
@@ -251,7 +278,7 @@ impl Images {
         self.resolve(&id.to_string())
     }
 
-    /// All images, newest first; of those made at the same time, the one that came here last.
+    /// All images that are there for themselves, newest first; of those made at the same time, the one that came here last.
     ///
     /// # Errors
     /// What the database said.
@@ -287,7 +314,10 @@ impl Images {
             )));
         }
         if !self.name_existing(&id, references)? {
-            self.record(&[Recorded { id, image: image.clone(), config: &config, references }])?;
+            let names = references.iter().map(|name| (name, None)).collect();
+            let (image, config) = (image.clone(), &config);
+            let recorded = Recorded { id, image, config, names, target: None, listed: true };
+            self.record(&[recorded], &Keep::default())?;
         }
         self.store.images.clear();
         self.get(&id)
@@ -302,10 +332,34 @@ impl Images {
             if !exists(transaction, id)? {
                 return Err(ImageError::NoSuchImage(id.to_string()));
             }
-            set_reference(transaction, reference, id)
+            set_reference(transaction, reference, id, None)
         })?;
         self.store.images.clear();
         Ok(())
+    }
+
+    /// As [`Self::tag`], for what a user typed, and the new name points to what that one means: the same manifest or
+    /// index, also if it is told by its digest.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn tag_as(&self, text: &str, reference: &Reference) -> Result<Arc<Image>, ImageError> {
+        let image = self.resolve(text)?;
+        let left = self.store.database.write(|transaction| {
+            if !exists(transaction, &image.id)? {
+                return Err(ImageError::NoSuchImage(image.id.to_string()));
+            }
+            let left = names::target_of(transaction, reference)?;
+            let target = resolve::target(transaction, text, &image.id)?;
+            set_reference(transaction, reference, &image.id, target.as_ref())?;
+            Ok(left)
+        })?;
+        self.store.images.clear();
+        if left.is_some() {
+            // Nothing else may have pointed to it.
+            self.store.background.collect();
+        }
+        Ok(image)
     }
 
     /// Takes a name away and nothing else; the image it pointed to.

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use gantry_model::{Digest, Reference};
 use gantry_state::rusqlite::{OptionalExtension, Transaction};
 
-use super::names::take_reference;
+use super::names::{take_reference, target_of};
 use super::record::exists;
 use super::resolve::{Meaning, find, load};
-use super::{Image, ImageError, InUse, Removals, RemoveOptions, Removed, children};
+use super::{Image, ImageError, InUse, Removals, RemoveOptions, Removed, children, target};
 use crate::gc::{self, Garbage};
 use crate::layer::chain_ids;
 use crate::store::Inner;
@@ -43,11 +43,13 @@ fn remove_rows(
     in_use: &dyn InUse,
 ) -> Result<(Vec<Removed>, Garbage), ImageError> {
     store.database.write(|transaction| {
-        let mut removal = Removal { store, transaction, options, in_use, removed: Vec::new() };
+        let mut removal =
+            Removal { store, transaction, options, in_use, removed: Vec::new(), left_target: false };
         let id = find(transaction, meaning, text)?.ok_or_else(|| meaning.not_found())?;
         removal.by_text(&id, meaning, text)?;
         let gone = removal.removed.iter().any(|removed| matches!(removed, Removed::Image(_)));
-        let garbage = if gone { gc::forget_garbage(transaction)? } else { Garbage::default() };
+        let garbage =
+            if gone || removal.left_target { gc::forget_garbage(transaction)? } else { Garbage::default() };
         Ok((removal.removed, garbage))
     })
 }
@@ -81,6 +83,8 @@ struct Removal<'a> {
     options: RemoveOptions,
     in_use: &'a dyn InUse,
     removed: Vec<Removed>,
+    /// A name was taken from a manifest or an index that perhaps nothing else points to.
+    left_target: bool,
 }
 
 impl Removal<'_> {
@@ -102,7 +106,7 @@ impl Removal<'_> {
         };
         if !force
             && is_single(&image.references)
-            && let Some(container) = self.in_use.running(id).or_else(|| self.in_use.stopped(id))
+            && let Some(container) = self.running(id)?.or(self.stopped(id)?)
         {
             return Err(ImageError::ReferenceInUse {
                 reference: text.into(),
@@ -127,6 +131,7 @@ impl Removal<'_> {
     }
 
     fn untag(&mut self, reference: &Reference, id: &Digest) -> Result<(), ImageError> {
+        self.left_target |= target_of(self.transaction, reference)?.is_some();
         take_reference(self.transaction, reference)?;
         let reference = reference.clone().or_latest().familiar();
         self.removed.push(Removed::Untagged { reference, image: *id });
@@ -169,7 +174,14 @@ impl Removal<'_> {
     }
 
     fn delete(&mut self, image: &Image) -> Result<(), ImageError> {
-        self.transaction.prepare_cached("DELETE FROM image WHERE id = ?1")?.execute([image.id.as_bytes()])?;
+        // What it came with goes with it, unless something else leads there.
+        let sql = "UPDATE image SET listed = 0, target = NULL WHERE id = ?1";
+        self.transaction.prepare_cached(sql)?.execute([image.id.as_bytes()])?;
+        gc::forget_manifests(self.transaction)?;
+        if exists(self.transaction, &image.id)? {
+            // From now on it is but a platform of an index.
+            return Ok(());
+        }
         self.removed.push(Removed::Image(image.id));
         // Another layer of the same content may be another image's: to users they are one.
         let sql = "SELECT 1 FROM snapshot_layer WHERE layer = ?1
@@ -187,6 +199,25 @@ impl Removal<'_> {
         Ok(())
     }
 
+    /// A running container of the image, or of a platform that would go with it.
+    fn running(&self, image: &Digest) -> Result<Option<String>, ImageError> {
+        let platforms = target::platforms(self.transaction, image)?;
+        Ok(std::iter::once(image).chain(&platforms).find_map(|id| self.in_use.running(id)))
+    }
+
+    /// As [`Self::running`], a container that does not run.
+    fn stopped(&self, image: &Digest) -> Result<Option<String>, ImageError> {
+        let platforms = target::platforms(self.transaction, image)?;
+        Ok(std::iter::once(image).chain(&platforms).find_map(|id| self.in_use.stopped(id)))
+    }
+
+    /// Who needs an image that is not there for itself.
+    fn platform_of(&self, image: &Image) -> Result<Option<String>, ImageError> {
+        let sql = "SELECT 1 FROM image WHERE id = ?1 AND listed";
+        let listed = self.transaction.prepare_cached(sql)?.exists([image.id.as_bytes()])?;
+        if listed { Ok(None) } else { target::user(self.transaction, &image.id) }
+    }
+
     /// The first reason against a removal, in Docker's order.
     fn conflict(&self, image: &Image, reasons: Reasons) -> Result<Option<Conflict>, ImageError> {
         let because = |hard, used, reason: String| {
@@ -196,7 +227,10 @@ impl Removal<'_> {
         if !children(self.transaction, &image.id)?.is_empty() {
             return because(true, false, "image has dependent child images".into());
         }
-        if let Some(container) = self.in_use.running(&image.id) {
+        if let Some(user) = self.platform_of(image)? {
+            return because(true, false, format!("image is a platform of {user}"));
+        }
+        if let Some(container) = self.running(&image.id)? {
             let text = format!("image is being used by running container {}", short(&container));
             return because(true, true, text);
         }
@@ -204,7 +238,7 @@ impl Removal<'_> {
             return because(false, false, "image is referenced in multiple repositories".into());
         }
         if reasons.stopped
-            && let Some(container) = self.in_use.stopped(&image.id)
+            && let Some(container) = self.stopped(&image.id)?
         {
             let text = format!("image is being used by stopped container {}", short(&container));
             return because(false, true, text);

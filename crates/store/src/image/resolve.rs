@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use gantry_model::image::ImageConfig;
-use gantry_model::{Digest, LayerId, Reference, Timestamp};
+use gantry_model::{Digest, LayerId, Platform, Reference, Timestamp};
 use gantry_state::rusqlite::{OptionalExtension, Transaction};
 use parking_lot::Mutex;
 
-use super::names::{full_name, no_such};
-use super::{CONFIG_LIMIT_BYTES, Image, ImageError};
+use super::load::is_for;
+use super::names::{full_name, no_such, target_of};
+use super::{CONFIG_LIMIT_BYTES, Image, ImageError, target};
 use crate::content::Content;
 use crate::store::Inner;
 
@@ -88,7 +89,12 @@ pub(super) fn resolve(store: &Arc<Inner>, text: &str) -> Result<Arc<Image>, Imag
     };
     let meaning = Meaning::of(text)?;
     let image = store.database.read(|transaction| {
-        let id = find(transaction, &meaning, text)?.ok_or_else(|| meaning.not_found())?;
+        let id = find(transaction, &meaning, text)?;
+        let id = match (id, &meaning) {
+            (None, Meaning::Name(name)) => by_target(transaction, name)?,
+            (id, _) => id,
+        };
+        let id = id.ok_or_else(|| meaning.not_found())?;
         load(store, transaction, &id).map(Arc::new)
     })?;
     let mut cached = store.images.0.lock();
@@ -117,7 +123,12 @@ pub(super) fn find(
             if let Some(id) = one("SELECT id FROM image WHERE id = ?1", digest.as_bytes())? {
                 return Ok(Some(id));
             }
-            one("SELECT image FROM reference WHERE target = ?1 LIMIT 1", digest.as_bytes())
+            if let Some(id) = one("SELECT image FROM reference WHERE target = ?1 LIMIT 1", digest.as_bytes())?
+            {
+                return Ok(Some(id));
+            }
+            let sql = "SELECT image FROM manifest WHERE digest = ?1 AND image IS NOT NULL";
+            one(sql, digest.as_bytes())
         }
         Meaning::Name(reference) => {
             let name = full_name(reference);
@@ -127,6 +138,81 @@ pub(super) fn find(
             }
         }
     }
+}
+
+/// The image of a name with the digest of what the name points to.
+fn by_target(transaction: &Transaction<'_>, name: &Reference) -> Result<Option<Digest>, ImageError> {
+    let Some(digest) = name.digest() else { return Ok(None) };
+    let sql = "SELECT image FROM reference WHERE target = ?1 AND target <> image
+        AND name > ?2 || ':' AND name < ?2 || ';' LIMIT 1";
+    let mut query = transaction.prepare_cached(sql)?;
+    let repository = format!("{}/{}", name.domain(), name.path());
+    let image = query.query_row((digest.as_bytes(), repository), |row| row.get(0)).optional()?;
+    Ok(image.map(Digest::from_sha256))
+}
+
+/// What a text points to that means this image; `None` where that is a configuration.
+pub(super) fn target(
+    transaction: &Transaction<'_>,
+    text: &str,
+    image: &Digest,
+) -> Result<Option<Digest>, ImageError> {
+    let told = match Meaning::of(text)? {
+        Meaning::Digest(digest) => Some(digest),
+        Meaning::Name(name) => target_of(transaction, &name)?.or_else(|| name.digest().copied()),
+    };
+    match told {
+        Some(told) if target::kind(transaction, &told)?.is_some() => Ok(Some(told)),
+        _ => target::of_image(transaction, image),
+    }
+}
+
+/// The image for a platform among those that a text means.
+pub(super) fn resolve_for(
+    store: &Arc<Inner>,
+    text: &str,
+    wanted: &Platform,
+) -> Result<Arc<Image>, ImageError> {
+    let own = resolve(store, text)?;
+    if is_for(&own.config, wanted) {
+        return Ok(own);
+    }
+    let others = resolve_all(store, text)?;
+    let others =
+        others.iter().skip(1).map(|id| resolve(store, &id.to_string())).collect::<Result<Vec<_>, _>>()?;
+    if let Some(found) = others.iter().find(|image| is_for(&image.config, wanted)) {
+        return Ok(found.clone());
+    }
+    // Indexes and configurations do not always agree on the variant.
+    let same = |image: &&Arc<Image>| {
+        (&image.config.os, &image.config.architecture) == (&wanted.os, &wanted.architecture)
+    };
+    Ok(std::iter::once(&own).chain(&others).find(same).unwrap_or(&own).clone())
+}
+
+/// The image that a text means, then those of all other platforms of what it means that are here.
+pub(super) fn resolve_all(store: &Arc<Inner>, text: &str) -> Result<Vec<Digest>, ImageError> {
+    let own = resolve(store, text)?;
+    store.database.read(|transaction| {
+        let mut images = vec![own.id];
+        let Some(target) = target(transaction, text, &own.id)? else { return Ok(images) };
+        let found = target::all(transaction, &target)?;
+        let others = found.iter().filter(|one| !one.is_index()).filter_map(|one| one.image);
+        images.extend(others.filter(|id| *id != own.id));
+        Ok(images)
+    })
+}
+
+pub(super) fn layer_sizes(store: &Arc<Inner>) -> Result<HashMap<LayerId, u64>, ImageError> {
+    store.database.read(|transaction| {
+        let sql = "SELECT DISTINCT layer, size FROM image_layer JOIN layer ON layer.id = layer";
+        let mut query = transaction.prepare_cached(sql)?;
+        let rows = query.query_map([], |row| {
+            let (id, size): (i64, i64) = (row.get(0)?, row.get(1)?);
+            Ok((LayerId(id.cast_unsigned()), size.cast_unsigned()))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    })
 }
 
 /// The only image whose id begins so.
@@ -192,7 +278,7 @@ pub(super) fn load(
 pub(super) fn list(store: &Arc<Inner>) -> Result<Vec<Arc<Image>>, ImageError> {
     store.database.read(|transaction| {
         let ids: Vec<[u8; 32]> = transaction
-            .prepare_cached("SELECT id FROM image ORDER BY created DESC, recorded DESC, id")?
+            .prepare_cached("SELECT id FROM image WHERE listed ORDER BY created DESC, recorded DESC, id")?
             .query_map([], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         ids.into_iter().map(|id| load(store, transaction, &Digest::from_sha256(id)).map(Arc::new)).collect()

@@ -8,11 +8,12 @@
 //! oci-layout
 //! repositories         names, for Docker before 1.10
 //! ```
+//! What an image came with, a manifest or an index, is written as it came, with everything of it that is here; of an
+//! index `manifest.json` lists the image that its names mean. For an image that was made here a manifest is made.
 //! What Docker adds to it for versions before 1.10, a description of each layer that only they read, is left out.
 //! Times are those of the images, so equal images are equal archives.
 //!
-//! Everything but the layers' bytes is known before the first byte is written: their digests are their DiffIDs,
-//! their sizes are recorded. So nothing is copied aside, and a name that does not exist is an error before the
+//! Everything but the layers' bytes is known before the first byte is written: their digests and sizes are recorded. So nothing is copied aside, and a name that does not exist is an error before the
 //! archive begins.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,16 +25,18 @@ use gantry_model::{Digest, ErrorKind, LayerId, Platform, Reference};
 use serde::Serialize;
 
 use super::load::is_for;
-use super::{Image, ImageError, Images, created};
+use super::target::{self, Found, Place};
+use super::{Image, ImageError, Images, created, resolve};
 use crate::archive::member_header;
-use crate::content::{Hasher, digest_of};
+use crate::content::{self, Hasher, digest_of};
 use crate::layer::Layers;
+use crate::store::Inner;
 use crate::{Error, Lease, Leases};
 
 /// What is saved.
 #[derive(Debug, Clone, Default)]
 pub struct SaveOptions {
-    /// The platform that the images must be for; `None` is any.
+    /// The platform that the images must be for, of an index that one alone; `None` is any, and all of an index.
     pub platform: Option<Platform>,
 }
 
@@ -61,7 +64,7 @@ impl SaveError {
 
 /// Images that are about to be written; they stay here as long as this does.
 pub struct Saved {
-    layers: Layers,
+    store: Arc<Inner>,
     images: Vec<Arc<Image>>,
     members: BTreeMap<String, Member>,
     _lease: Lease,
@@ -75,6 +78,7 @@ struct Member {
 
 enum Content {
     Bytes(Vec<u8>),
+    Blob { digest: Digest, size_bytes: u64 },
     Layer { id: LayerId, diff_id: Digest, size_bytes: u64 },
 }
 
@@ -94,7 +98,7 @@ struct Item {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct LayerSource {
-    media_type: &'static str,
+    media_type: String,
     size: u64,
     digest: Digest,
 }
@@ -107,47 +111,58 @@ struct Index {
     manifests: Option<Vec<Descriptor>>,
 }
 
-/// An image and the names that it is saved under.
+/// An image and the names that it is saved under, each with the manifest or index that it points to.
 struct Chosen {
     image: Arc<Image>,
-    names: Vec<Reference>,
+    names: Vec<(Reference, Option<Digest>)>,
+    /// Without names: what the image came with.
+    target: Option<Digest>,
+}
+
+/// What `manifest.json` says of an image's layers.
+struct LayerFiles {
+    paths: Vec<String>,
+    sources: BTreeMap<Digest, LayerSource>,
 }
 
 pub(super) fn plan(images: &Images, names: &[String], options: &SaveOptions) -> Result<Saved, ImageError> {
     let store = &images.store;
     let lease = Leases { store: store.clone() }.temporary("save")?;
-    let chosen = choose(images, names, &lease)?;
-    if let Some(wanted) = &options.platform
-        && chosen.iter().any(|one| !is_for(&one.image.config, wanted))
-    {
-        return Err(SaveError::Platform(wanted.clone()).into());
-    }
-    let mut plan = Plan { layers: Layers { store: store.clone() }, members: BTreeMap::new() };
+    let chosen = choose(images, names, options, &lease)?;
+    let mut plan = Plan { store: store.clone(), members: BTreeMap::new() };
     let (mut items, mut descriptors) = (Vec::new(), Vec::new());
     let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     let ids: BTreeSet<Digest> = chosen.iter().map(|one| one.image.id).collect();
-    for Chosen { image, names } in &chosen {
-        let (manifest, sources) = plan.image(image)?;
-        for name in names {
+    for Chosen { image, names, target } in &chosen {
+        let mut listed = None;
+        for (name, target) in names {
+            let (described, files) = plan.image(image, target.as_ref(), &lease)?;
             let named = BTreeMap::from([
                 ("io.containerd.image.name".to_owned(), name.to_string()),
                 ("org.opencontainers.image.ref.name".to_owned(), name.tag().unwrap_or_default().to_owned()),
             ]);
-            descriptors.push(Descriptor { annotations: named, ..manifest.clone() });
+            descriptors.push(Descriptor { annotations: named, ..described });
             if let Some(top) = image.config.rootfs.diff_ids.last() {
                 let tags = repositories.entry(name.familiar_name()).or_default();
                 tags.insert(name.tag().unwrap_or_default().to_owned(), top.hex());
             }
+            listed.get_or_insert(files);
         }
-        if names.is_empty() {
-            descriptors.push(manifest);
-        }
+        let files = match listed {
+            Some(files) => files,
+            None => {
+                let (described, files) = plan.image(image, target.as_ref(), &lease)?;
+                descriptors.push(described);
+                files
+            }
+        };
+        let tags = names.iter().map(|(name, _)| name.familiar()).collect();
         items.push(Item {
             config: place(&image.id),
-            repo_tags: (!names.is_empty()).then(|| names.iter().map(Reference::familiar).collect()),
-            layers: image.config.rootfs.diff_ids.iter().map(place).collect(),
+            repo_tags: (!names.is_empty()).then_some(tags),
+            layers: files.paths,
             parent: image.parent.filter(|parent| ids.contains(parent)),
-            layer_sources: sources,
+            layer_sources: files.sources,
         });
     }
     let index = Index {
@@ -161,20 +176,34 @@ pub(super) fn plan(images: &Images, names: &[String], options: &SaveOptions) -> 
     if !repositories.is_empty() {
         plan.bytes("repositories", line(&repositories), 0);
     }
-    let Plan { layers, members } = plan;
-    Ok(Saved { layers, images: chosen.into_iter().map(|one| one.image).collect(), members, _lease: lease })
+    let Plan { store, members } = plan;
+    Ok(Saved { store, images: chosen.into_iter().map(|one| one.image).collect(), members, _lease: lease })
 }
 
 /// The images that are meant, each once, in the order of the names; each held by the lease.
-fn choose(images: &Images, names: &[String], lease: &Lease) -> Result<Vec<Chosen>, ImageError> {
+fn choose(
+    images: &Images,
+    names: &[String],
+    options: &SaveOptions,
+    lease: &Lease,
+) -> Result<Vec<Chosen>, ImageError> {
     let mut chosen: Vec<Chosen> = Vec::new();
-    let mut add = |image: Arc<Image>, name: Option<Reference>| {
+    let mut add = |text: &str, name: Option<Reference>| -> Result<(), ImageError> {
+        let image = images.resolve_held(text, lease)?;
+        let target = images.store.database.read(|t| resolve::target(t, text, &image.id))?;
+        let (image, target) = match &options.platform {
+            Some(wanted) => for_platform(images, image, target, wanted, lease)?,
+            None => (image, target),
+        };
         let at = chosen.iter().position(|one| one.image.id == image.id).unwrap_or_else(|| {
-            chosen.push(Chosen { image, names: Vec::new() });
+            chosen.push(Chosen { image, names: Vec::new(), target });
             chosen.len() - 1
         });
         let known = &mut chosen[at].names;
-        known.extend(name.filter(|name| name.digest().is_none() && !known.contains(name)));
+        let name =
+            name.filter(|name| name.digest().is_none() && known.iter().all(|(other, _)| other != name));
+        known.extend(name.map(|name| (name, target)));
+        Ok(())
     };
     for text in names {
         let reference = Reference::parse_normalized(text).ok();
@@ -184,30 +213,54 @@ fn choose(images: &Images, names: &[String], lease: &Lease) -> Result<Vec<Chosen
                 if images.named(name)?.is_none() {
                     return Err(SaveError::NoSuchReference.into());
                 }
-                add(images.resolve_held(text, lease)?, Some(name.clone()));
+                add(text, Some(name.clone()))?;
             }
             Some(name) => {
                 let tags = images.tags_of(name)?;
                 for tag in &tags {
-                    add(images.resolve_held(&tag.to_string(), lease)?, Some(tag.clone()));
+                    add(&tag.to_string(), Some(tag.clone()))?;
                 }
                 if tags.is_empty() {
                     // It may be the beginning of an id; if not, Docker names what was typed.
-                    let found = images.resolve_held(text, lease).map_err(|error| match error {
+                    add(text, None).map_err(|error| match error {
                         ImageError::NoSuchImage(_) => ImageError::NoSuchImage(text.clone()),
                         error => error,
                     })?;
-                    add(found, None);
                 }
             }
-            None => add(images.resolve_held(text, lease)?, None),
+            None => add(text, None)?,
         }
     }
     Ok(chosen)
 }
 
+/// The image for a platform and its manifest, of what was found.
+fn for_platform(
+    images: &Images,
+    image: Arc<Image>,
+    target: Option<Digest>,
+    wanted: &Platform,
+    lease: &Lease,
+) -> Result<(Arc<Image>, Option<Digest>), ImageError> {
+    let found = match &target {
+        Some(target) => images.store.database.read(|transaction| target::all(transaction, target))?,
+        None => Vec::new(),
+    };
+    for manifest in found.iter().filter(|one| !one.is_index()) {
+        let Some(id) = manifest.image else { continue };
+        let own = images.get(&id)?;
+        if is_for(&own.config, wanted) {
+            return Ok((images.resolve_held(&id.to_string(), lease)?, Some(manifest.digest)));
+        }
+    }
+    if found.is_empty() && is_for(&image.config, wanted) {
+        return Ok((image, None));
+    }
+    Err(SaveError::Platform(wanted.clone()).into())
+}
+
 struct Plan {
-    layers: Layers,
+    store: Arc<Inner>,
     members: BTreeMap<String, Member>,
 }
 
@@ -216,22 +269,71 @@ impl Plan {
         self.members.insert(path.into(), Member { mtime_secs, content: Content::Bytes(bytes) });
     }
 
-    /// Adds an image's files; its manifest's descriptor, and its layers' by DiffID.
-    fn image(&mut self, image: &Image) -> Result<(Descriptor, BTreeMap<Digest, LayerSource>), ImageError> {
+    /// Adds an image's files, with those of what it came with; the descriptor for the archive's index, and where the
+    /// image's layers are.
+    fn image(
+        &mut self,
+        image: &Image,
+        target: Option<&Digest>,
+        lease: &Lease,
+    ) -> Result<(Descriptor, LayerFiles), ImageError> {
         let mtime_secs = created(&image.config).unwrap_or_default().secs();
+        let found = match target {
+            Some(target) => target::held(&self.store, target, lease)?,
+            None => Vec::new(),
+        };
+        let Some(root) = found.first() else { return self.made(image, mtime_secs) };
+        let described = descriptor(&root.media_type, root.digest, root.size_bytes);
+        let mut files = None;
+        for one in &found {
+            let content = Content::Blob { digest: one.digest, size_bytes: one.size_bytes };
+            self.members.entry(place(&one.digest)).or_insert(Member { mtime_secs: 0, content });
+            for (digest, at, size_bytes) in &one.content {
+                let (digest, size_bytes) = (*digest, *size_bytes);
+                let content = match at {
+                    Place::Blob => Content::Blob { digest, size_bytes },
+                    Place::Layer(id) => Content::Layer { id: *id, diff_id: digest, size_bytes },
+                };
+                self.members.entry(place(&digest)).or_insert(Member { mtime_secs, content });
+            }
+            if one.image == Some(image.id) && !one.is_index() && files.is_none() {
+                files = self.files(image, one)?;
+            }
+        }
+        match files {
+            Some(files) => Ok((described, files)),
+            // Its own manifest is not whole here: what it came with goes out beside one that is.
+            None => Ok((described, self.made(image, mtime_secs)?.1)),
+        }
+    }
+
+    /// Where the layers of a manifest are that is kept; `None` where not all of them are.
+    fn files(&self, image: &Image, manifest: &Found) -> Result<Option<LayerFiles>, ImageError> {
+        let content = content::Content { store: self.store.clone() };
+        let bytes = content.read(&manifest.digest, target::MANIFEST_LIMIT_BYTES)?;
+        let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else { return Ok(None) };
+        let diff_ids = &image.config.rootfs.diff_ids;
+        let paths: Vec<String> = manifest.layers.iter().map(|layer| place(&layer.digest)).collect();
+        if paths.len() != diff_ids.len() || !paths.iter().all(|path| self.members.contains_key(path)) {
+            return Ok(None);
+        }
+        let sources = diff_ids.iter().zip(&manifest.layers);
+        let sources = sources.map(|(diff_id, layer)| (*diff_id, source(layer))).collect();
+        Ok(Some(LayerFiles { paths, sources }))
+    }
+
+    /// Adds the files of an image that has no manifest, and makes one.
+    fn made(&mut self, image: &Image, mtime_secs: i64) -> Result<(Descriptor, LayerFiles), ImageError> {
         let mut layers = Vec::with_capacity(image.layers.len());
+        let tars = Layers { store: self.store.clone() };
         for (id, diff_id) in image.layers.iter().zip(&image.config.rootfs.diff_ids) {
-            let size_bytes = self.layers.tar_size_bytes(*id)?;
+            let size_bytes = tars.tar_size_bytes(*id)?;
             let content = Content::Layer { id: *id, diff_id: *diff_id, size_bytes };
             self.members.entry(place(diff_id)).or_insert(Member { mtime_secs, content });
             layers.push(descriptor(media_type::OCI_LAYER, *diff_id, size_bytes));
         }
-        let source = |layer: &Descriptor| LayerSource {
-            media_type: media_type::OCI_LAYER,
-            size: layer.size,
-            digest: layer.digest,
-        };
         let sources = layers.iter().map(|layer| (layer.digest, source(layer))).collect();
+        let paths = layers.iter().map(|layer| place(&layer.digest)).collect();
         let config = descriptor(media_type::OCI_CONFIG, image.id, image.config_bytes.len() as u64);
         self.bytes(&place(&image.id), image.config_bytes.clone(), mtime_secs);
         let manifest =
@@ -239,8 +341,12 @@ impl Plan {
         let bytes = json(&manifest);
         let described = descriptor(media_type::OCI_MANIFEST, digest_of(&bytes), bytes.len() as u64);
         self.bytes(&place(&described.digest), bytes, 0);
-        Ok((described, sources))
+        Ok((described, LayerFiles { paths, sources }))
     }
+}
+
+fn source(layer: &Descriptor) -> LayerSource {
+    LayerSource { media_type: layer.media_type.clone(), size: layer.size, digest: layer.digest }
 }
 
 impl Saved {
@@ -267,18 +373,21 @@ impl Saved {
         for (path, member) in &self.members {
             let size_bytes = match &member.content {
                 Content::Bytes(bytes) => bytes.len() as u64,
-                Content::Layer { size_bytes, .. } => *size_bytes,
+                Content::Blob { size_bytes, .. } | Content::Layer { size_bytes, .. } => *size_bytes,
             };
             output.write_all(&member_header(path, size_bytes, member.mtime_secs)).map_err(Error::Output)?;
             match &member.content {
                 Content::Bytes(bytes) => output.write_all(bytes).map_err(Error::Output)?,
+                Content::Blob { digest, .. } => {
+                    let content = content::Content { store: self.store.clone() };
+                    let mut file = io::BufReader::with_capacity(256 << 10, content.open(digest)?);
+                    checked(digest, size_bytes, &mut output, |output| {
+                        io::copy(&mut file, output).map(drop).map_err(Error::Output)
+                    })?;
+                }
                 Content::Layer { id, diff_id, .. } => {
-                    let mut hashed = Hashed { hasher: Hasher::new(), output: &mut output };
-                    self.layers.write_tar(*id, &mut hashed)?;
-                    let (written, actual) = (hashed.hasher.size_bytes(), hashed.hasher.finish());
-                    if actual != *diff_id || written != size_bytes {
-                        return Err(Error::DigestMismatch { expected: *diff_id, actual });
-                    }
+                    let layers = Layers { store: self.store.clone() };
+                    checked(diff_id, size_bytes, &mut output, |output| layers.write_tar(*id, output))?;
                 }
             }
             let padding = usize::try_from(size_bytes.wrapping_neg() % 512).expect("less than a block");
@@ -287,6 +396,22 @@ impl Saved {
         output.write_all(&[0; 1024]).map_err(Error::Output)?;
         output.flush().map_err(Error::Output)
     }
+}
+
+/// Writes bytes that must be those of a digest, and so many.
+fn checked<W: Write>(
+    expected: &Digest,
+    size_bytes: u64,
+    output: W,
+    write: impl FnOnce(&mut Hashed<W>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut hashed = Hashed { hasher: Hasher::new(), output };
+    write(&mut hashed)?;
+    let (written, actual) = (hashed.hasher.size_bytes(), hashed.hasher.finish());
+    if actual != *expected || written != size_bytes {
+        return Err(Error::DigestMismatch { expected: *expected, actual });
+    }
+    Ok(())
 }
 
 struct Hashed<W> {

@@ -16,7 +16,7 @@ fn open(scratch: &Scratch) -> Store {
 }
 
 /// A layer with one file.
-fn layer(name: &str, content: &str) -> Vec<u8> {
+pub(crate) fn layer(name: &str, content: &str) -> Vec<u8> {
     Tarball::default().directory("d/").file(&format!("d/{name}"), content).end()
 }
 
@@ -27,20 +27,20 @@ fn config(layers: &[&[u8]]) -> Vec<u8> {
     serde_json::to_vec(&config).expect("JSON")
 }
 
-fn add(tar: Tarball, path: &str, bytes: &[u8]) -> Tarball {
+pub(crate) fn add(tar: Tarball, path: &str, bytes: &[u8]) -> Tarball {
     tar.add(&crate::tarball::header(path, tar::EntryType::Regular, bytes.len() as u64), bytes)
 }
 
-fn blob(digest: &Digest) -> String {
+pub(crate) fn blob(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
 /// What was told, as text.
-fn load(store: &Store, archive: &[u8]) -> Result<Vec<String>, String> {
+pub(crate) fn load(store: &Store, archive: &[u8]) -> Result<Vec<String>, String> {
     load_with(store, archive, &LoadOptions::default())
 }
 
-fn load_with(store: &Store, archive: &[u8], options: &LoadOptions) -> Result<Vec<String>, String> {
+pub(crate) fn load_with(store: &Store, archive: &[u8], options: &LoadOptions) -> Result<Vec<String>, String> {
     let mut told = Vec::new();
     let mut events = |event: LoadEvent<'_>| {
         told.push(match event {
@@ -108,13 +108,13 @@ fn bzip2(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).expect("memory");
     encoder.finish().expect("memory")
 }
 
-fn descriptor(kind: &str, bytes: &[u8]) -> Value {
+pub(crate) fn descriptor(kind: &str, bytes: &[u8]) -> Value {
     json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest_of(bytes).to_string(),
         "size": bytes.len()})
 }
@@ -150,7 +150,7 @@ fn layout(images: &[OneOfLayout<'_>]) -> Vec<u8> {
 }
 
 /// Neither rows nor files that no image has.
-fn is_clean(store: &Store) {
+pub(crate) fn is_clean(store: &Store) {
     let collected = store.collect().expect("collected");
     assert_eq!((collected.layers, collected.blobs), (Vec::new(), Vec::new()), "all was gone before");
     store.empty_trash().expect("unlinked");
@@ -254,8 +254,8 @@ fn layouts_are_loaded_by_platform() {
     // A platform that its index lists, and one that it does not.
     let options = |text: &str| LoadOptions { platform: Some(text.parse().expect(text)) };
     // (The configuration says what an image is for; this one says amd64 and is listed as another.)
-    assert_eq!(load_with(&store, &archive, &options("linux/riscv64")).expect("nothing"), told[..1]);
-    assert_eq!(load_with(&store, &archive, &options("linux/s390x")).map(|told| told.len()), Ok(1));
+    assert_eq!(load_with(&store, &archive, &options("linux/riscv64")), Ok(Vec::new()));
+    assert_eq!(load_with(&store, &archive, &options("linux/s390x")), Ok(Vec::new()));
     is_clean(&store);
 }
 

@@ -5,6 +5,7 @@ mod format;
 mod images;
 mod loading;
 mod tarball;
+mod targets;
 
 use std::path::PathBuf;
 

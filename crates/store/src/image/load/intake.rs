@@ -1,14 +1,17 @@
 //! The archive as it comes: what looks like a layer is unpacked at once, small files are kept, links noted.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::sync::Arc;
 
+use gantry_model::image::Descriptor;
 use gantry_model::{Digest, ErrorKind, LayerId};
 
+use super::listing::place;
 use super::{LoadError, LoadEvent};
 use crate::archive::{self, ArchiveError, Compression, Entries, Entry, Kind, Limits, Pump};
-use crate::image::ImageError;
+use crate::content::{Content, digest_of};
+use crate::image::{ImageError, target};
 use crate::layer::{ApplyOptions, Exact, Layers};
 use crate::store::Inner;
 use crate::{Error, Lease};
@@ -31,11 +34,32 @@ enum Item {
     File(Vec<u8>),
     /// A file that is no layer and too large to keep.
     TooLarge(u64),
-    Layer(LayerId, Digest),
+    Layer(Unpacked),
+    /// A file of an OCI layout that is no layer and too large for memory: a blob, with the digest of its bytes.
+    Stored(Digest),
     /// It looked like a layer and was refused: an error for whoever refers to it.
     Refused(Error),
     /// To another path of the archive.
     Link(Vec<u8>),
+}
+
+/// Where the bytes are that a manifest lists.
+pub(super) enum Presence {
+    /// Neither in the archive nor here.
+    Absent,
+    /// In the store, held by the load's lease.
+    Held,
+    /// In the archive, and small.
+    Small(Vec<u8>),
+}
+
+/// A layer of the archive.
+#[derive(Clone, Copy)]
+pub(super) struct Unpacked {
+    pub(super) layer: LayerId,
+    pub(super) diff_id: Digest,
+    /// Of the file as it is in the archive, perhaps compressed.
+    digest: Digest,
 }
 
 /// What has come of the archive so far.
@@ -93,10 +117,25 @@ impl<'a> Intake<'a> {
             return self.unpack(data, first, entry, compression);
         }
         if entry.size > FILE_LIMIT_BYTES {
-            return Ok(Item::TooLarge(entry.size));
+            return match name_digest(&entry.path) {
+                Some(_) => self.store_blob(first, data),
+                None => Ok(Item::TooLarge(entry.size)),
+            };
         }
         data.read_to_end(&mut first).map_err(ArchiveError::from_read)?;
         Ok(Item::File(first))
+    }
+
+    fn store_blob(&self, first: Vec<u8>, mut data: Data<'_>) -> Result<Item, ImageError> {
+        let mut writer = Content { store: self.layers.store.clone() }.writer()?;
+        let mut buffer = first;
+        while !buffer.is_empty() {
+            writer.write_all(&buffer).map_err(Error::Output)?;
+            buffer.resize(1 << 16, 0);
+            let length = data.read(&mut buffer).map_err(ArchiveError::from_read)?;
+            buffer.truncate(length);
+        }
+        Ok(Item::Stored(writer.commit(None, self.lease)?))
     }
 
     fn unpack(
@@ -113,7 +152,7 @@ impl<'a> Intake<'a> {
                 _ => self.layers.find_by_blob(&digest, self.lease)?,
             };
             if let Some(layer) = here {
-                return Ok(Item::Layer(layer.id, layer.diff_id));
+                return Ok(Item::Layer(Unpacked { layer: layer.id, diff_id: layer.diff_id, digest }));
             }
         }
         self.unpacked += 1;
@@ -140,7 +179,8 @@ impl<'a> Intake<'a> {
                 let event =
                     LoadEvent::Layer { diff_id: &layer.diff_id, read_bytes: total_bytes, total_bytes };
                 (self.events)(event);
-                Ok(Item::Layer(layer.id, layer.diff_id))
+                let digest = self.layers.blob(layer.id)?.unwrap_or(layer.diff_id);
+                Ok(Item::Layer(Unpacked { layer: layer.id, diff_id: layer.diff_id, digest }))
             }
             Err(error) if error.kind() == ErrorKind::InvalidArgument => Ok(Item::Refused(error)),
             Err(error) => Err(error.into()),
@@ -153,13 +193,13 @@ impl<'a> Intake<'a> {
     }
 
     /// The layer at a path.
-    pub(super) fn layer(&mut self, path: &str) -> Result<(LayerId, Digest), ImageError> {
+    pub(super) fn layer(&mut self, path: &str) -> Result<Unpacked, ImageError> {
         let at = self.resolve(path)?;
         // Taken out, and put back as what it has become.
         match self.items.remove(&at) {
-            Some(Item::Layer(layer, diff_id)) => {
-                self.items.insert(at, Item::Layer(layer, diff_id));
-                Ok((layer, diff_id))
+            Some(Item::Layer(unpacked)) => {
+                self.items.insert(at, Item::Layer(unpacked));
+                Ok(unpacked)
             }
             Some(Item::File(bytes)) => {
                 // Such as a layer that changes nothing: zero bytes alone, which look like nothing.
@@ -169,11 +209,13 @@ impl<'a> Intake<'a> {
                 let size = bytes.len() as u64;
                 let (diff_id, read_bytes, total_bytes) = (&layer.diff_id, size, size);
                 (self.events)(LoadEvent::Layer { diff_id, read_bytes, total_bytes });
-                self.items.insert(at, Item::Layer(layer.id, layer.diff_id));
-                Ok((layer.id, layer.diff_id))
+                let unpacked =
+                    Unpacked { layer: layer.id, diff_id: layer.diff_id, digest: digest_of(&bytes) };
+                self.items.insert(at, Item::Layer(unpacked));
+                Ok(unpacked)
             }
             Some(Item::Refused(error)) => Err(error.into()),
-            Some(Item::TooLarge(_)) => Err(LoadError::NoArchive.into()),
+            Some(Item::TooLarge(_) | Item::Stored(_)) => Err(LoadError::NoArchive.into()),
             Some(Item::Link(_)) | None => Err(LoadError::Missing(path.into()).into()),
         }
     }
@@ -186,12 +228,59 @@ impl<'a> Intake<'a> {
                 let (size_bytes, limit_bytes) = (*size_bytes, FILE_LIMIT_BYTES);
                 Err(LoadError::TooLarge { path: path.into(), size_bytes, limit_bytes }.into())
             }
+            Some(Item::Stored(digest)) => {
+                let size_bytes = self.size(digest)?.unwrap_or_default();
+                Err(LoadError::TooLarge { path: path.into(), size_bytes, limit_bytes: FILE_LIMIT_BYTES }
+                    .into())
+            }
             Some(Item::Layer(..) | Item::Refused(_)) => {
                 let reason = "it is an archive".into();
                 Err(LoadError::Malformed { path: path.into(), reason }.into())
             }
             Some(Item::Link(_)) | None => Err(LoadError::Missing(path.into()).into()),
         }
+    }
+
+    /// Whether what a manifest lists is in the archive or here already, as it is announced. Bytes that have to be kept
+    /// beside it: those of small files that are no layers.
+    pub(super) fn content(&mut self, listed: &Descriptor) -> Result<Presence, ImageError> {
+        let path = place(&listed.digest);
+        let at = self.resolve(&path)?;
+        let is = |actual: Digest| -> Result<(), ImageError> {
+            let (expected, path) = (listed.digest, path.clone());
+            if actual == expected { Ok(()) } else { Err(LoadError::Digest { path, expected, actual }.into()) }
+        };
+        let (size_bytes, presence) = match self.items.get(&at) {
+            Some(Item::File(bytes)) => {
+                is(digest_of(bytes))?;
+                (bytes.len() as u64, Presence::Small(bytes.clone()))
+            }
+            Some(Item::Refused(_)) => {
+                // Its error is told.
+                self.layer(&path)?;
+                return Ok(Presence::Absent);
+            }
+            found => {
+                match found {
+                    Some(Item::Layer(unpacked)) => is(unpacked.digest)?,
+                    Some(Item::Stored(digest)) => is(*digest)?,
+                    _ => {}
+                }
+                match self.size(&listed.digest)? {
+                    Some(size_bytes) => (size_bytes, Presence::Held),
+                    None => return Ok(Presence::Absent),
+                }
+            }
+        };
+        if size_bytes != listed.size {
+            let (expected_bytes, actual_bytes) = (listed.size, size_bytes);
+            return Err(LoadError::Size { path, expected_bytes, actual_bytes }.into());
+        }
+        Ok(presence)
+    }
+
+    fn size(&self, digest: &Digest) -> Result<Option<u64>, ImageError> {
+        Ok(target::held_size(&self.layers.store, digest, self.lease)?)
     }
 
     /// Whether there is anything at a path.

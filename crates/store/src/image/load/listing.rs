@@ -1,32 +1,45 @@
-//! Which images an archive has, and of which files: `manifest.json`, or an OCI layout's index.
+//! Which images an archive has, of which files, and what they come with: `manifest.json`, an OCI layout's index, or
+//! both.
 
 use std::collections::BTreeMap;
 
-use gantry_model::image::{Descriptor, ImageConfig, Manifest, media_type};
+use gantry_model::image::{Descriptor, ImageConfig, Manifest};
 use gantry_model::{Digest, Platform, Reference};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::intake::Intake;
+use super::tree::{Index, MANIFESTS, Tree};
 use super::{LoadError, LoadOptions};
 use crate::content::digest_of;
 use crate::image::ImageError;
+use crate::image::target::{is_index, is_manifest};
 
-/// Indexes within indexes.
-const NESTING: usize = 4;
 /// What Docker and containerd call an image in an index.
 const IMAGE_NAME: &str = "io.containerd.image.name";
 /// What OCI does; a tag, or a whole name.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Marks a manifest that is a statement about another one.
-const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+pub(super) const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+
+/// What is to be loaded.
+#[derive(Default)]
+pub(super) struct Listing {
+    /// In the archive's order.
+    pub(super) images: Vec<Listed>,
+    /// What they come with.
+    pub(super) trees: Vec<Tree>,
+}
 
 /// An image by its files.
 pub(super) struct Listed {
     pub(super) config: String,
     pub(super) layers: Vec<String>,
-    pub(super) names: Vec<Reference>,
+    /// Each with the place of its tree.
+    pub(super) names: Vec<(Reference, Option<usize>)>,
     pub(super) parent: Option<Digest>,
+    /// The place of its tree.
+    pub(super) tree: Option<usize>,
 }
 
 /// One image of `manifest.json`.
@@ -39,21 +52,73 @@ struct Item {
     parent: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Index {
-    manifests: Option<Vec<Descriptor>>,
+/// An entry of a layout's `index.json`.
+struct Entry {
+    tree: Tree,
+    names: Vec<Reference>,
 }
 
 /// All images that are to be loaded, in the archive's order.
-pub(super) fn read(intake: &Intake<'_>, options: &LoadOptions) -> Result<Vec<Listed>, ImageError> {
+pub(super) fn read(intake: &Intake<'_>, options: &LoadOptions) -> Result<Listing, ImageError> {
     if intake.has("manifest.json") {
         let items: Option<Vec<Item>> = json("manifest.json", intake.file("manifest.json")?)?;
-        return items.ok_or(LoadError::NullManifest)?.into_iter().map(listed).collect();
+        let items = items.ok_or(LoadError::NullManifest)?;
+        // Who writes both means the same images: what they come with is told by the index alone.
+        let entries = if intake.has("index.json") { entries(intake, Beside::List)? } else { Vec::new() };
+        return of_list(intake, items, entries, options);
     }
     if intake.has("index.json") {
-        return of_layout(intake, options);
+        return of_layout(entries(intake, Beside::Nothing)?, intake, options);
     }
     Err(LoadError::NoImages.into())
+}
+
+/// The images of `manifest.json`, with the entries of `index.json` that have them.
+fn of_list(
+    intake: &Intake<'_>,
+    items: Vec<Item>,
+    entries: Vec<Entry>,
+    options: &LoadOptions,
+) -> Result<Listing, ImageError> {
+    let mut listing = Listing::default();
+    let mut images = Vec::with_capacity(items.len());
+    for item in items {
+        let mut image = listed(item)?;
+        let Ok(config) = intake.file(&image.config) else {
+            images.push((image, Vec::new()));
+            continue;
+        };
+        let id = digest_of(config);
+        let has = |entry: &Entry| entry.tree.images().any(|(_, manifest)| manifest.config.digest == id);
+        let mut found: Vec<usize> = (0..entries.len()).filter(|at| has(&entries[*at])).collect();
+        if let (Some(_), [first, ..]) = (&options.platform, &found[..]) {
+            // The archive may have another platform of it.
+            let tree = &entries[*first].tree;
+            found.clear();
+            if let Some((only, files)) = of_platform(tree, options) {
+                let at = listing.trees.len();
+                listing.trees.push(only);
+                (image.config, image.layers) = (files.config, files.layers);
+                image.tree = Some(at);
+                image.names.iter_mut().for_each(|(_, tree)| *tree = Some(at));
+            }
+        }
+        images.push((image, found));
+    }
+    if options.platform.is_none() {
+        let names: Vec<Vec<Reference>> = entries.iter().map(|entry| entry.names.clone()).collect();
+        listing.trees.extend(entries.into_iter().map(|entry| entry.tree));
+        for (image, found) in &mut images {
+            let by_name = |name: &Reference| found.iter().copied().find(|at| names[*at].contains(name));
+            for (name, tree) in &mut image.names {
+                *tree = by_name(name).or(found.first().copied());
+            }
+            let of_name = image.names.first().and_then(|(_, tree)| *tree);
+            image.tree = of_name.or(found.first().copied());
+        }
+    }
+    listing.images = images.into_iter().map(|(image, _)| image).collect();
+    Ok(listing)
 }
 
 fn listed(item: Item) -> Result<Listed, ImageError> {
@@ -63,80 +128,102 @@ fn listed(item: Item) -> Result<Listed, ImageError> {
         if name.tag().is_none() || name.digest().is_some() {
             return Err(LoadError::NoTag(text).into());
         }
-        names.push(name);
+        names.push((name, None));
     }
     let parent = item.parent.and_then(|parent| parent.parse().ok());
-    Ok(Listed { config: item.config, layers: item.layers.unwrap_or_default(), names, parent })
+    let layers = item.layers.unwrap_or_default();
+    Ok(Listed { config: item.config, layers, names, parent, tree: None })
 }
 
-fn of_layout(intake: &Intake<'_>, options: &LoadOptions) -> Result<Vec<Listed>, ImageError> {
+/// Whether `index.json` alone says what an archive has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nothing,
+    /// `manifest.json`: entries that Docker does not know are no matter.
+    List,
+}
+
+/// The entries of `index.json`, those of one target together.
+fn entries(intake: &Intake<'_>, beside: Beside) -> Result<Vec<Entry>, ImageError> {
     let index: Index = json("index.json", intake.file("index.json")?)?;
-    // Several names of one image are several entries.
-    let mut names: BTreeMap<Digest, Vec<Reference>> = BTreeMap::new();
-    let mut order: Vec<Descriptor> = Vec::new();
+    let mut room = MANIFESTS;
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut known: BTreeMap<Digest, usize> = BTreeMap::new();
     for descriptor in index.manifests.into_iter().flatten() {
-        let known = names.entry(descriptor.digest).or_default();
-        if let Some(name) = name_of(&descriptor.annotations)? {
-            known.push(name);
-        }
-        if !order.iter().any(|other| other.digest == descriptor.digest) {
-            order.push(descriptor);
-        }
-    }
-    let mut all = Vec::new();
-    for descriptor in order {
-        let Some(manifest) = choose(intake, &descriptor, options, 0)? else { continue };
-        let names = names.remove(&descriptor.digest).unwrap_or_default();
-        all.push(Listed {
-            config: place(&manifest.config.digest),
-            layers: manifest.layers.iter().map(|layer| place(&layer.digest)).collect(),
-            names,
-            parent: None,
-        });
-        verify(intake, &manifest.config.digest)?;
-    }
-    Ok(all)
-}
-
-/// The manifest behind a descriptor; of an index the one for the platform. `None` where nothing fits.
-fn choose(
-    intake: &Intake<'_>,
-    descriptor: &Descriptor,
-    options: &LoadOptions,
-    depth: usize,
-) -> Result<Option<Manifest>, ImageError> {
-    if descriptor.annotations.contains_key(REFERENCE_TYPE) {
-        return Ok(None);
-    }
-    let path = place(&descriptor.digest);
-    match descriptor.media_type.as_str() {
-        media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST => {
-            json(&path, verify(intake, &descriptor.digest)?).map(Some)
-        }
-        media_type::OCI_INDEX | media_type::DOCKER_INDEX if depth < NESTING => {
-            let index: Index = json(&path, verify(intake, &descriptor.digest)?)?;
-            let children = index.manifests.unwrap_or_default();
-            for wanted in wanted(options, &children) {
-                // One that is listed and was not saved is as if it were not listed.
-                if intake.has(&place(&wanted.digest))
-                    && let Some(manifest) = choose(intake, wanted, options, depth + 1)?
-                {
-                    return Ok(Some(manifest));
+        let name = name_of(&descriptor.annotations);
+        let name = if beside == Beside::List { name.unwrap_or_default() } else { name? };
+        let at = match known.get(&descriptor.digest) {
+            Some(at) => *at,
+            None => {
+                let kind = descriptor.media_type.as_str();
+                let here = intake.has(&place(&descriptor.digest)) && (is_index(kind) || is_manifest(kind));
+                if (beside == Beside::List && !here) || descriptor.annotations.contains_key(REFERENCE_TYPE) {
+                    continue;
                 }
+                known.insert(descriptor.digest, entries.len());
+                let tree = Tree::read(intake, descriptor, &mut room)?;
+                entries.push(Entry { tree, names: Vec::new() });
+                entries.len() - 1
             }
-            Ok(None)
+        };
+        entries[at].names.extend(name);
+    }
+    Ok(entries)
+}
+
+fn of_layout(entries: Vec<Entry>, intake: &Intake<'_>, options: &LoadOptions) -> Result<Listing, ImageError> {
+    let mut listing = Listing::default();
+    for Entry { tree, names } in entries {
+        let at = listing.trees.len();
+        let (tree, mut image) = if options.platform.is_some() {
+            let Some(of) = of_platform(&tree, options) else { continue };
+            of
+        } else {
+            let order = |children| wanted(options, children);
+            let Some((_, manifest)) = tree.pick(&tree.root.digest, &order) else { continue };
+            let image = files(manifest);
+            (tree, image)
+        };
+        if let Some((_, manifest)) = tree.images().find(|(_, one)| place(&one.config.digest) == image.config)
+        {
+            verify(intake, &manifest.config.digest)?;
         }
-        other => Err(LoadError::MediaType { path, media_type: other.into() }.into()),
+        image.names = names.into_iter().map(|name| (name, Some(at))).collect();
+        image.tree = Some(at);
+        listing.trees.push(tree);
+        listing.images.push(image);
+    }
+    Ok(listing)
+}
+
+/// The manifest for the platform that is asked for, by itself.
+fn of_platform(tree: &Tree, options: &LoadOptions) -> Option<(Tree, Listed)> {
+    let order = |children| wanted(options, children);
+    let (digest, manifest) = tree.pick(&tree.root.digest, &order)?;
+    Some((tree.only(&digest)?, files(manifest)))
+}
+
+/// An image by a manifest's word.
+fn files(manifest: &Manifest) -> Listed {
+    Listed {
+        config: place(&manifest.config.digest),
+        layers: manifest.layers.iter().map(|layer| place(&layer.digest)).collect(),
+        names: Vec::new(),
+        parent: None,
+        tree: None,
     }
 }
 
-/// The entries of an index in the order in which they are tried.
-fn wanted<'d>(options: &LoadOptions, children: &'d [Descriptor]) -> Vec<&'d Descriptor> {
+/// The entries of an index in the order in which they are tried: those for the platform, Linux', all others.
+pub(super) fn wanted<'d>(options: &LoadOptions, children: &'d [Descriptor]) -> Vec<&'d Descriptor> {
     let host = Platform::host();
     let wanted = options.platform.as_ref().unwrap_or(&host);
     let fits = |child: &&Descriptor| child.platform.as_ref().is_none_or(|platform| matches(platform, wanted));
     let (mut order, others): (Vec<_>, Vec<_>) = children.iter().partition(fits);
     if options.platform.is_none() {
+        let linux = |child: &&Descriptor| child.platform.as_ref().is_some_and(|one| one.os == "linux");
+        let (linux, others): (Vec<_>, Vec<_>) = others.into_iter().partition(linux);
+        order.extend(linux);
         order.extend(others);
     }
     order
@@ -153,7 +240,7 @@ fn verify<'i>(intake: &'i Intake<'_>, expected: &Digest) -> Result<&'i [u8], Ima
     Ok(bytes)
 }
 
-fn place(digest: &Digest) -> String {
+pub(super) fn place(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
@@ -178,7 +265,7 @@ pub(in crate::image) fn is_for(config: &ImageConfig, wanted: &Platform) -> bool 
     matches(&Platform { os, architecture, variant: config.variant.clone() }, wanted)
 }
 
-fn json<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Result<T, ImageError> {
+pub(super) fn json<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Result<T, ImageError> {
     serde_json::from_slice(bytes).map_err(|error| {
         let error = if bytes.trim_ascii().is_empty() {
             LoadError::Empty

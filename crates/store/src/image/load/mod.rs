@@ -7,27 +7,35 @@
 //! ```text
 //! stream ── intake ──┬─ layers: unpacked as they come, each held by the load's lease
 //!                    └─ small files: kept in memory, up to a limit
-//! at its end ── listing: which images, of which files ── all of them checked ── recorded together
+//! at its end ── listing: which images, of which files, with which manifests and indexes (tree)
+//!               ── all of them checked ── recorded together
 //! ```
 //!
 //! The archive says what it has only at its end, so whatever looks like a layer is unpacked; what turns out
 //! to be none is collected afterwards. Nothing is recorded before the stream was read to its end and every image
 //! in it was found sound: an archive is loaded as a whole, or leaves nothing.
+//!
+//! Of an index everything is kept that came: all its platforms become images, of which the one that its names mean
+//! is listed, and what is no image (a statement about one, a platform of another system) is kept as bytes.
 
 mod intake;
 mod listing;
+mod tree;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use gantry_model::failpoint::{Point, reached};
-use gantry_model::image::ImageConfig;
+use gantry_model::image::{ImageConfig, Manifest};
 use gantry_model::{Digest, ErrorKind, LayerId, Platform, Reference};
 
-use self::intake::Intake;
-use self::listing::Listed;
+use self::intake::{Intake, Presence};
 pub(in crate::image) use self::listing::is_for;
-use super::record::Recorded;
+use self::listing::{Listed, Listing, place, wanted};
+use self::tree::{Kind, Tree};
+use super::record::{Keep, Recorded};
+use super::target::Kept;
 use super::{ImageError, Images, NewImage};
 use crate::archive::ArchiveError;
 use crate::content::digest_of;
@@ -39,8 +47,8 @@ const DEPTH: usize = 125;
 /// What is taken out of an archive.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
-    /// Only images of this platform; `None` takes all that `manifest.json` lists, and of an OCI index the host's
-    /// or, if it is not there, the first that is.
+    /// Only images of this platform, and of an index its manifest alone; `None` takes all that `manifest.json` lists,
+    /// and an index as a whole: its names mean the host's image or, if it is not there, the first that is.
     pub platform: Option<Platform>,
 }
 
@@ -135,6 +143,22 @@ pub enum LoadError {
         /// What it is.
         actual: Digest,
     },
+    /// There are not as many bytes as were announced.
+    #[error("{path} has {actual_bytes} bytes, not {expected_bytes} as announced")]
+    Size {
+        /// Where it is in the archive.
+        path: String,
+        /// What was announced.
+        expected_bytes: u64,
+        /// What it has.
+        actual_bytes: u64,
+    },
+    /// Indexes list indexes that list indexes.
+    #[error("its indexes are nested more than {0} deep")]
+    Nested(usize),
+    /// The archive has too many manifests and indexes.
+    #[error("the archive has more than {0} manifests")]
+    TooManyManifests(usize),
     /// Manifest and configuration do not agree.
     #[error("invalid manifest, layers length mismatch: expected {listed}, got {configured}")]
     LayerCount {
@@ -197,8 +221,13 @@ struct Sound {
     config_bytes: Vec<u8>,
     config: ImageConfig,
     layers: Vec<LayerId>,
-    names: Vec<Reference>,
+    /// Each with the manifest or index that it points to.
+    names: Vec<(Reference, Option<Digest>)>,
     parent: Option<Digest>,
+    /// What it came with.
+    target: Option<Digest>,
+    /// Whether it is more than a platform of an index.
+    listed: bool,
 }
 
 pub(super) fn load(
@@ -230,25 +259,166 @@ fn load_held(
             error => error,
         })?;
     reached(Point::LoadRead);
-    let mut sound = Vec::new();
-    for listed in listing::read(&intake, options)? {
-        sound.extend(check(&mut intake, listed, options)?);
-    }
+    let (mut sound, keep) = check_all(&mut intake, options)?;
     let parents = parents(images, &sound);
     for (image, parent) in sound.iter_mut().zip(parents) {
         image.parent = parent;
     }
-    record(images, &sound, events)
+    record(images, &sound, &keep, events)
+}
+
+/// All images that the archive lists, then those that are there as platforms of their indexes, and what else is kept.
+fn check_all(intake: &mut Intake<'_>, options: &LoadOptions) -> Result<(Vec<Sound>, Keep), ImageError> {
+    let Listing { images, trees } = listing::read(intake, options)?;
+    let mut sound: Vec<(Sound, Listed)> = Vec::with_capacity(images.len());
+    for listed in images {
+        if let Some(image) = check(intake, &listed.config, &listed.layers, options.platform.as_ref())? {
+            sound.push((Sound { parent: listed.parent, ..image }, listed));
+        }
+    }
+    let own: BTreeSet<Digest> = sound.iter().map(|(image, _)| image.id).collect();
+    let (mut keep, mut platforms) = (Keep::default(), Vec::new());
+    let mut whole: BTreeMap<usize, BTreeSet<Digest>> = BTreeMap::new();
+    for (image, listed) in &mut sound {
+        let trees_of = listed.names.iter().map(|(_, tree)| *tree).chain([listed.tree]);
+        for at in trees_of.flatten().collect::<BTreeSet<_>>() {
+            if let Entry::Vacant(vacant) = whole.entry(at) {
+                let kept = keep_tree(intake, &trees[at], image.id, &own)?;
+                let images = kept.manifests.iter().filter_map(|one| one.image).collect();
+                if kept.images.contains(&image.id) {
+                    keep.manifests.extend(kept.manifests);
+                    keep.blobs.extend(kept.blobs);
+                    platforms.extend(kept.platforms);
+                    vacant.insert(images);
+                } else {
+                    // Files of its own manifest are not in the archive: it comes without.
+                    vacant.insert(BTreeSet::new());
+                }
+            }
+        }
+        let target = |at: &usize| whole[at].contains(&image.id).then_some(trees[*at].root.digest);
+        image.target = listed.tree.as_ref().and_then(target);
+        let names = std::mem::take(&mut listed.names).into_iter();
+        image.names = names.map(|(name, at)| (name, at.as_ref().and_then(target))).collect();
+    }
+    let listed = sound.into_iter().map(|(image, _)| image);
+    Ok((listed.chain(platforms).collect(), keep))
+}
+
+/// What is kept of a tree.
+#[derive(Default)]
+struct KeptTree {
+    manifests: Vec<Kept>,
+    blobs: BTreeMap<Digest, Vec<u8>>,
+    /// The images that its manifests are of.
+    images: Vec<Digest>,
+    /// Those of them that the archive does not list by themselves.
+    platforms: Vec<Sound>,
+}
+
+/// Checks everything of a tree whose names mean this image; `own` are the images that are listed by themselves.
+fn keep_tree(
+    intake: &mut Intake<'_>,
+    tree: &Tree,
+    meant: Digest,
+    own: &BTreeSet<Digest>,
+) -> Result<KeptTree, ImageError> {
+    let mut all = KeptTree::default();
+    // The image of each manifest and index so far.
+    let mut images: BTreeMap<Digest, Digest> = BTreeMap::new();
+    for (digest, node) in tree.nodes() {
+        let mut kept = Kept {
+            digest: *digest,
+            media_type: node.media_type.clone(),
+            bytes: node.bytes.clone(),
+            content: Vec::new(),
+            children: Vec::new(),
+            image: None,
+        };
+        match &node.kind {
+            Kind::Index(children) => {
+                let distinct: BTreeSet<Digest> = children.iter().map(|child| child.digest).collect();
+                kept.children = distinct.into_iter().collect();
+                let below = tree.below(digest);
+                let mut of_below = below.iter().filter_map(|below| images.get(below));
+                let host = LoadOptions::default();
+                let picked = tree.pick(digest, &|children| wanted(&host, children));
+                let picked = picked.and_then(|(picked, _)| images.get(&picked));
+                kept.image =
+                    of_below.clone().find(|id| **id == meant).or(picked).or(of_below.next()).copied();
+            }
+            Kind::Image(manifest) => {
+                if content(intake, manifest, &mut kept, &mut all.blobs)? {
+                    kept.image = platform(intake, manifest, own, &mut all.platforms)?;
+                    all.images.extend(kept.image);
+                }
+            }
+            Kind::Other(manifest) => {
+                content(intake, manifest, &mut kept, &mut all.blobs)?;
+            }
+        }
+        if let Some(image) = kept.image {
+            images.insert(*digest, image);
+        }
+        all.manifests.push(kept);
+    }
+    Ok(all)
+}
+
+/// Adds what a manifest lists and is in the archive or here; whether that is all of it.
+fn content(
+    intake: &mut Intake<'_>,
+    manifest: &Manifest,
+    kept: &mut Kept,
+    blobs: &mut BTreeMap<Digest, Vec<u8>>,
+) -> Result<bool, ImageError> {
+    let mut whole = true;
+    for listed in std::iter::once(&manifest.config).chain(&manifest.layers) {
+        if kept.content.contains(&listed.digest) {
+            continue;
+        }
+        match intake.content(listed)? {
+            Presence::Absent => {
+                whole = false;
+                continue;
+            }
+            Presence::Held => {}
+            Presence::Small(bytes) => drop(blobs.insert(listed.digest, bytes)),
+        }
+        kept.content.push(listed.digest);
+    }
+    Ok(whole)
+}
+
+/// The image of a manifest whose files are all here; `None` where it is for another operating system.
+fn platform(
+    intake: &mut Intake<'_>,
+    manifest: &Manifest,
+    own: &BTreeSet<Digest>,
+    platforms: &mut Vec<Sound>,
+) -> Result<Option<Digest>, ImageError> {
+    let id = manifest.config.digest;
+    if own.contains(&id) || platforms.iter().any(|image| image.id == id) {
+        return Ok(Some(id));
+    }
+    let layers: Vec<String> = manifest.layers.iter().map(|layer| place(&layer.digest)).collect();
+    match check(intake, &place(&id), &layers, None) {
+        Ok(image) => platforms.extend(image.map(|image| Sound { listed: false, ..image })),
+        Err(ImageError::Load(LoadError::OperatingSystem(_))) => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    Ok(Some(id))
 }
 
 /// Whether an image is what its archive says; `None` for one of another platform than is asked for.
 fn check(
     intake: &mut Intake<'_>,
-    listed: Listed,
-    options: &LoadOptions,
+    config_path: &str,
+    layer_paths: &[String],
+    platform: Option<&Platform>,
 ) -> Result<Option<Sound>, ImageError> {
-    let config_bytes = intake.file(&listed.config)?.to_vec();
-    let malformed = |reason: String| LoadError::Malformed { path: listed.config.clone(), reason };
+    let config_bytes = intake.file(config_path)?.to_vec();
+    let malformed = |reason: String| LoadError::Malformed { path: config_path.into(), reason };
     let tree: serde_json::Value =
         serde_json::from_slice(&config_bytes).map_err(|error| malformed(error.to_string()))?;
     if tree.get("rootfs").is_none_or(serde_json::Value::is_null) {
@@ -258,24 +428,25 @@ fn check(
     if !config.os.is_empty() && config.os != "linux" {
         return Err(LoadError::OperatingSystem(config.os).into());
     }
-    if let Some(wanted) = &options.platform
-        && !is_for(&config, wanted)
-    {
+    if platform.is_some_and(|wanted| !is_for(&config, wanted)) {
         return Ok(None);
     }
     let diff_ids = &config.rootfs.diff_ids;
-    if diff_ids.len() != listed.layers.len() {
-        let (listed, configured) = (listed.layers.len(), diff_ids.len());
+    if diff_ids.len() != layer_paths.len() {
+        let (listed, configured) = (layer_paths.len(), diff_ids.len());
         return Err(LoadError::LayerCount { listed, configured }.into());
     }
     if diff_ids.len() > DEPTH {
         return Err(LoadError::Depth.into());
     }
     let mut layers = Vec::with_capacity(diff_ids.len());
-    for (index, (path, expected)) in listed.layers.iter().zip(diff_ids).enumerate() {
+    for (index, (path, expected)) in layer_paths.iter().zip(diff_ids).enumerate() {
         let (layer, actual) = match intake.known(expected)? {
             Some(layer) => (layer, *expected),
-            None => intake.layer(path)?,
+            None => {
+                let unpacked = intake.layer(path)?;
+                (unpacked.layer, unpacked.diff_id)
+            }
         };
         if actual != *expected {
             return Err(LoadError::DiffId { index, expected: *expected, actual }.into());
@@ -283,7 +454,8 @@ fn check(
         layers.push(layer);
     }
     let id = digest_of(&config_bytes);
-    Ok(Some(Sound { id, config_bytes, config, layers, names: listed.names, parent: listed.parent }))
+    let (names, parent, target) = (Vec::new(), None, None);
+    Ok(Some(Sound { id, config_bytes, config, layers, names, parent, target, listed: true }))
 }
 
 /// The parents that are here and whose layers are indeed below; others are forgotten, as Docker does.
@@ -305,13 +477,14 @@ fn parents(images: &Images, sound: &[Sound]) -> Vec<Option<Digest>> {
 fn record(
     images: &Images,
     sound: &[Sound],
+    keep: &Keep,
     events: &mut (dyn FnMut(LoadEvent<'_>) + Send),
 ) -> Result<Vec<Loaded>, ImageError> {
     let mut loaded: Vec<Loaded> = Vec::with_capacity(sound.len());
     let mut given: BTreeMap<String, Digest> = BTreeMap::new();
-    for image in sound {
+    for image in sound.iter().filter(|image| image.listed) {
         let mut names = Vec::with_capacity(image.names.len());
-        for name in &image.names {
+        for (name, _) in &image.names {
             let text = name.to_string();
             let had = match given.get(&text) {
                 Some(had) => Some(*had),
@@ -334,11 +507,13 @@ fn record(
                 parent: image.parent.filter(|_| seen.insert(image.id)),
             },
             config: &image.config,
-            references: &image.names,
+            names: image.names.iter().map(|(name, target)| (name, *target)).collect(),
+            target: image.target,
+            listed: image.listed,
         })
         .collect();
     if !recorded.is_empty() {
-        images.record(&recorded)?;
+        images.record(&recorded, keep)?;
         reached(Point::LoadRecorded);
         images.store.images.clear();
     }
