@@ -212,8 +212,6 @@ static TABLE: &[Row] = &[
     Row(Post, CREATE, Body, "HostConfig.ConsoleSize", Since(42)),
     Row(Post, CREATE, Body, "HostConfig.Annotations", Since(43)),
     Row(Post, CREATE, Body, "HostConfig.Mounts.*.BindOptions.ReadOnlyNonRecursive", Since(44)),
-    Row(Post, CREATE, Body, "HostConfig.Mounts.*.BindOptions.ReadOnlyForceRecursive", Since(44)),
-    Row(Post, CREATE, Body, "HostConfig.Mounts.*.VolumeOptions.Subpath", Since(45)),
     Row(Post, CREATE, Body, "HostConfig.Mounts.*.TmpfsOptions.Options", Since(46)),
     Row(Post, CREATE, Body, "HostConfig.KernelMemoryTCP", Until(51)),
     Row(Post, CREATE, Body, "Healthcheck.StartInterval", Since(44)),

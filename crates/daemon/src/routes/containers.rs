@@ -16,7 +16,7 @@ use http::StatusCode;
 use super::{Answer, App, Table, cells, filters, now};
 use crate::refusal::Refusal;
 use crate::wire::inspect::Beside;
-use crate::wire::{create, graph, inspect, summary};
+use crate::wire::{create, graph, inspect, older, summary};
 
 pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
     table.add(Post, "/containers/create", make)?;
@@ -34,14 +34,16 @@ const OBSOLETE_MAC: &str = "The container-wide MacAddress field is now deprecate
 
 async fn make(app: Arc<App>, mut request: Request) -> Answer {
     let body = request.tree().await?.ok_or(gantry_api::gojson::InvalidJson::Empty)?;
-    let wire = CreateRequest::from_value(body)?;
+    let mut wire = CreateRequest::from_value(body)?;
     // The field is read at every version that has it; from 1.44 on endpoints have one of their own.
     let obsolete = request.version >= ApiVersion::v1(44) && !wire.config.mac_address.is_empty();
     if request.version >= ApiVersion::v1(48) {
         create::check_interface_sysctls(&wire)?;
     }
+    older::create(&mut wire, request.version)?;
     let (name, platform) = (request.query.get("name"), request.query.get("platform"));
-    let wanted = create::request(name, platform, wire, &app.defaults)?;
+    let mut wanted = create::request(name, platform, wire, &app.defaults)?;
+    wanted.binds_are_read_only_at_the_top = older::binds_are_read_only_at_the_top(request.version);
     let made = app.engine.containers.create(wanted).await.map_err(|error| match error {
         // Clients take 404 for a missing image and try to pull it.
         containers::Error::NoSuchContainer(_) => Refusal::invalid(error.to_string()),

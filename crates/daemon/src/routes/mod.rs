@@ -115,6 +115,6 @@ fn now() -> gantry_model::Timestamp {
 fn cells(request: &Request, key: &str, name: &str) -> Result<u16, Refusal> {
     let text = request.query.get(key);
     let refused = |why| Refusal::invalid(format!("invalid resize {name} {text:?}: {why}"));
-    let number: u64 = text.parse().map_err(|_| refused("invalid syntax"))?;
+    let number: i64 = text.parse().map_err(|_| refused("invalid syntax"))?;
     u16::try_from(number).map_err(|_| refused("value out of range"))
 }

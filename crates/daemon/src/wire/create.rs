@@ -47,6 +47,7 @@ pub(crate) fn request(
         config_json,
         host_config_json: tree(&host),
         platform: platform.to_owned(),
+        binds_are_read_only_at_the_top: false,
     })
 }
 

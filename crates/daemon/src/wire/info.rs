@@ -65,7 +65,7 @@ pub(crate) fn info(facts: Facts, debug: bool) -> Info {
             volume: list(&["local"]),
             network: list(&["bridge", "host", "null"]),
             authorization: None,
-            log: list(&["json-file", "none"]),
+            log: list(&["json-file", "local", "none"]),
         },
         memory_limit: controllers.memory,
         swap_limit: controllers.swap,

@@ -8,6 +8,7 @@ pub(crate) mod image;
 pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod network;
+pub(crate) mod older;
 pub(crate) mod status;
 pub(crate) mod summary;
 pub(crate) mod time;

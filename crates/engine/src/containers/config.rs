@@ -411,4 +411,6 @@ pub struct CreateRequest {
     pub host_config_json: serde_json::Value,
     /// `--platform`; empty is the host's.
     pub platform: String,
+    /// Whether read-only binds leave what is mounted below them writable, where nothing is said of it.
+    pub binds_are_read_only_at_the_top: bool,
 }

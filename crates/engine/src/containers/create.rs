@@ -77,7 +77,11 @@ fn create(core: &Core, request: CreateRequest) -> Result<(Record, Vec<String>), 
         return Err(invalid_name(&name));
     }
     let mut made = Made::new();
-    let mounts = mounts(core, &config, &host, &mut made).inspect_err(|_| remove_volumes(core, &made))?;
+    let mut mounts = mounts(core, &config, &host, &mut made).inspect_err(|_| remove_volumes(core, &made))?;
+    for one in &mut mounts {
+        let bind = one.point.kind == MountKind::Bind && !one.point.writable;
+        one.point.read_only_non_recursive |= bind && request.binds_are_read_only_at_the_top;
+    }
     let mut record = record(core, name, &image, config, host, mounts);
     record.config_json = request.config_json;
     record.host_config_json = host_config_json;
@@ -191,7 +195,7 @@ fn mounts(core: &Core, config: &Config, host: &HostConfig, made: &mut Made) -> R
         let other = core.index.find(name)?.view();
         inherited.extend(mountpoints::inherit(&other.record.mounts, mode)?);
     }
-    let mut planned = mountpoints::plan(config, host, inherited)?;
+    let mut planned = mountpoints::plan(config, host, inherited, &core.host.settings.data_root)?;
     for one in &mut planned {
         if let Some(request) = one.volume.take() {
             let (volume, fresh) =

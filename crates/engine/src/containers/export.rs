@@ -1,11 +1,13 @@
 //! What a container's root file system is and how it differs from the image: `export` and `diff`.
 
 use std::io::Write;
+use std::os::fd::AsFd as _;
 
 use gantry_model::SnapshotId;
+use gantry_store::archive::{Packed, pack};
 use gantry_store::snapshot::Change;
 
-use super::{Containers, Error};
+use super::{Containers, Error, archive};
 
 /// A container's root file system that is about to be written.
 pub struct RootExport {
@@ -21,13 +23,15 @@ impl RootExport {
     /// [`Error::Internal`]; what was written is no whole archive then.
     pub fn write(&self, output: impl Write) -> Result<(), Error> {
         let core = &self.containers.core;
-        core.store
-            .snapshots()
-            .export(&self.snapshot, output)
-            .map_err(|error| Error::Internal(crate::chain(&error)))?;
-        if let Ok(entry) = core.index.find(&self.id) {
-            super::publish(core, &entry.view().record, "export", Vec::new());
-        }
+        let view = core.index.find(&self.id)?.view();
+        let written = match archive::root_alone(&view)? {
+            Some(root) => {
+                pack(Packed::Contents(root.as_fd()), b"", output).map_err(gantry_store::Error::Output)
+            }
+            None => core.store.snapshots().export(&self.snapshot, output),
+        };
+        written.map_err(|error| Error::Internal(crate::chain(&error)))?;
+        super::publish(core, &view.record, "export", Vec::new());
         Ok(())
     }
 }

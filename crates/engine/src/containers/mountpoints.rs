@@ -31,6 +31,29 @@ impl Planned {
     }
 }
 
+/// Whether a bind shows what is in the daemon's data root.
+pub(super) fn shows_data_root(source: &Path, data_root: &Path) -> bool {
+    source.starts_with(data_root) || data_root.starts_with(source)
+}
+
+/// A container that has a private copy of the daemon's mounts keeps them: without another word it follows the host's.
+fn follow_data_root(point: &mut MountPoint, data_root: &Path) -> Result<(), Error> {
+    if point.kind != MountKind::Bind || !shows_data_root(&point.source, data_root) {
+        return Ok(());
+    }
+    match point.propagation.as_str() {
+        "" => "rslave".clone_into(&mut point.propagation),
+        "rslave" | "rshared" => {}
+        other => {
+            return Err(Error::Invalid(format!(
+                "invalid mount config: must use either propagation mode \"rslave\" or \"rshared\" when mount source is within the daemon root, daemon root: {data_root:?}, bind mount source: {:?}, propagation: {other:?}",
+                point.source
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Plans all mount points, in the order of their destinations. `inherited` are those of `--volumes-from`.
 ///
 /// # Errors
@@ -39,6 +62,7 @@ pub(super) fn plan(
     config: &Config,
     host: &HostConfig,
     inherited: Vec<MountPoint>,
+    data_root: &Path,
 ) -> Result<Vec<Planned>, Error> {
     let mut planned: BTreeMap<PathBuf, Planned> = BTreeMap::new();
     for point in inherited {
@@ -66,6 +90,7 @@ pub(super) fn plan(
         point.tmpfs_options.clone_from(options);
         add(Planned::new(point))?;
     }
+    own.values_mut().try_for_each(|one| follow_data_root(&mut one.point, data_root))?;
     planned.append(&mut own);
     for path in &config.volumes {
         let text = path.to_string_lossy();
@@ -420,9 +445,27 @@ mod tests {
             ..HostConfig::default()
         };
         let config = Config { volumes: vec!["/v".into(), "/b".into()], ..Config::default() };
-        let planned = plan(&config, &host(&["/a:/b"]), Vec::new()).expect("a plan");
+        let planned = plan(&config, &host(&["/a:/b"]), Vec::new(), Path::new("/data")).expect("a plan");
         let kinds: Vec<_> = planned.iter().map(|planned| planned.point.kind).collect();
         assert_eq!(kinds, [MountKind::Bind, MountKind::Volume]);
-        assert!(plan(&config, &host(&["/a:/b", "/c:/b"]), Vec::new()).is_err());
+        assert!(plan(&config, &host(&["/a:/b", "/c:/b"]), Vec::new(), Path::new("/data")).is_err());
+    }
+
+    #[test]
+    fn a_bind_of_the_data_root_follows_the_host() {
+        let propagation = |bind: &str| {
+            let host = HostConfig { binds: vec![bind.into()], ..HostConfig::default() };
+            let planned = plan(&Config::default(), &host, Vec::new(), Path::new("/var/lib/gantry"));
+            planned.map(|planned| planned[0].point.propagation.clone()).map_err(|error| error.to_string())
+        };
+        for bind in ["/:/host", "/var:/v", "/var/lib/gantry:/x", "/var/lib/gantry/volumes:/x:ro"] {
+            assert_eq!(propagation(bind), Ok("rslave".into()), "{bind}");
+        }
+        assert_eq!(propagation("/var/lib/gantry-more:/x"), Ok(String::new()));
+        assert_eq!(propagation("/:/host:rshared"), Ok("rshared".into()));
+        assert_eq!(
+            propagation("/var:/v:private"),
+            Err("invalid mount config: must use either propagation mode \"rslave\" or \"rshared\" when mount source is within the daemon root, daemon root: \"/var/lib/gantry\", bind mount source: \"/var\", propagation: \"private\"".into())
+        );
     }
 }

@@ -6,20 +6,34 @@ use std::path::{Path, PathBuf};
 use gantry_model::mount::{MountKind, MountPoint};
 
 use super::Error;
+use super::mountpoints::shows_data_root;
+use super::record::Record;
 
 /// Checks the mount points of a container against the host's mounts.
 ///
 /// # Errors
 /// [`Error::Internal`] in Docker's words.
-pub(super) fn check(points: &[MountPoint]) -> Result<(), Error> {
-    let asking = |point: &&MountPoint| point.kind == MountKind::Bind && need(&point.propagation).is_some();
-    let mut asking = points.iter().filter(asking).peekable();
+pub(super) fn check(record: &Record, data_root: &Path) -> Result<(), Error> {
+    let asking = |point: &&MountPoint| {
+        let implied = shows_data_root(&point.source, data_root) && !is_asked_for(record, point);
+        point.kind == MountKind::Bind && need(&point.propagation).is_some() && !implied
+    };
+    let mut asking = record.mounts.iter().filter(asking).peekable();
     if asking.peek().is_none() {
         return Ok(());
     }
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")
         .map_err(|error| Error::Internal(format!("cannot read the host's mounts: {error}")))?;
     asking.try_for_each(|point| check_one(&point.source, &point.propagation, &mounts))
+}
+
+/// Whether the user said how a mount is propagated.
+fn is_asked_for(record: &Record, point: &MountPoint) -> bool {
+    let said =
+        record.host.mounts.iter().any(|request| {
+            Path::new(&request.target) == point.destination && !request.propagation.is_empty()
+        });
+    said || point.mode.split(',').any(|word| word == point.propagation)
 }
 
 /// Checks that what volumes' options bind is there, in Docker's words.

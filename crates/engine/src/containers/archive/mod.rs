@@ -24,6 +24,7 @@ use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use self::view::Rootfs;
+pub(super) use self::view::root_alone;
 use super::record::{Record, View};
 use super::{Containers, Error, publish};
 

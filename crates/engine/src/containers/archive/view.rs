@@ -78,24 +78,47 @@ pub(super) fn open(core: &Core, entry: &Entry) -> Result<(Arc<View>, Rootfs), Er
     Ok((view, Rootfs { root, _namespace: namespace, rest: Some(rest) }))
 }
 
-/// What the processes of a container see; `None` if there are none.
-fn open_live(view: &View) -> Result<Option<Rootfs>, Error> {
+/// The mount namespace of a container's processes; `None` if there are none.
+fn namespace_of(view: &View) -> Option<OwnedFd> {
     let pid = i32::try_from(view.state.pid).unwrap_or(0);
     if !view.state.is_running() || pid == 0 {
-        return Ok(None);
+        return None;
     }
-    let Ok(namespace) = std::fs::File::open(format!("/proc/{pid}/ns/mnt")) else { return Ok(None) };
+    let namespace = std::fs::File::open(format!("/proc/{pid}/ns/mnt")).ok()?;
     // Looked at after the namespace was opened: it is that of this process, or of none.
-    if gantry_runtime::Process::adopt(pid, view.state.start_time_ticks).is_err() {
-        return Ok(None);
-    }
+    gantry_runtime::Process::adopt(pid, view.state.start_time_ticks).ok()?;
+    Some(namespace.into())
+}
+
+fn cannot_look(error: io::Error) -> Error {
+    Error::Internal(format!("cannot look into the container: {error}"))
+}
+
+/// What the processes of a container see; `None` if there are none.
+fn open_live(view: &View) -> Result<Option<Rootfs>, Error> {
+    let Some(namespace) = namespace_of(view) else { return Ok(None) };
     let destinations: Vec<PathBuf> =
         view.record.mounts.iter().map(|point| point.destination.clone()).collect();
-    let (root, namespace) = apart(|own| {
-        live(namespace.as_fd(), &destinations, own)
-            .map_err(|error| Error::Internal(format!("cannot look into the container: {error}")))
-    })?;
+    let (root, namespace) = apart(|own| live(namespace.as_fd(), &destinations, own).map_err(cannot_look))?;
     Ok(Some(Rootfs { root, _namespace: namespace, rest: None }))
+}
+
+/// The root directory of a container that runs, without what is mounted in it; `None` where it does not run.
+///
+/// It is the container's own mount of it: a second overlay over an upper directory that is in use may see anything.
+///
+/// # Errors
+/// [`Error::Internal`].
+pub(in crate::containers) fn root_alone(view: &View) -> Result<Option<OwnedFd>, Error> {
+    let Some(namespace) = namespace_of(view) else { return Ok(None) };
+    let alone = || {
+        ns::enter(namespace.as_fd(), Kinds::MOUNT).map_err(io::Error::from_raw_os_error)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let mount = rustix::mount::open_tree(CWD, "/", flags)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&mount, ".", flags, Mode::empty())?)
+    };
+    apart(|_| alone().map_err(cannot_look)).map(Some)
 }
 
 /// Runs something on a thread with directories of its own, which gets `/proc/thread-self`.

@@ -34,6 +34,10 @@ impl SecurityOptions {
                     options.no_new_privileges = Some(true);
                     continue;
                 }
+                "writable-cgroups" => {
+                    options.writable_cgroups = Some(true);
+                    continue;
+                }
                 // Of labels, which nobody enforces here.
                 "disable" => continue,
                 _ => {}
@@ -288,7 +292,7 @@ mod tests {
             "apparmor:x",
             "label=disable",
             "disable",
-            "writable-cgroups=1",
+            "writable-cgroups",
             "no-new-privileges:False",
         ]);
         let want = SecurityOptions {
@@ -301,7 +305,6 @@ mod tests {
         for (option, number) in [
             ("nonsense", 1),
             ("", 1),
-            ("writable-cgroups", 1),
             ("a=b", 2),
             ("systempaths=unconfined", 2),
             ("no-new-privileges=yes", 2),

@@ -75,7 +75,7 @@ impl Start {
             self.core.index.find(other).map_err(|error| Error::NotFound(failed(error.to_string())))?;
         let view = found.view();
         let not_running = failed(format!("container {} is not running", view.record.id));
-        let namespace = namespace_of(&view, file).ok_or(Error::Conflict(not_running))?;
+        let namespace = namespace_of(&view, file).ok_or(Error::Internal(not_running))?;
         Ok((view, namespace))
     }
 

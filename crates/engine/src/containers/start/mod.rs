@@ -247,7 +247,7 @@ impl Start {
         // Whoever looks at its files while it is at rest comes first.
         let rest = Arc::clone(&self.entry.rest).blocking_lock_owned();
         devices(&self.record.host.device_requests).map_err(early)?;
-        super::propagation::check(&self.record.mounts).map_err(early)?;
+        super::propagation::check(&self.record, &self.core.host.settings.data_root).map_err(early)?;
         super::propagation::check_devices(&self.record.mounts).map_err(early)?;
         super::subpath::check(&self.record.mounts).map_err(early)?;
         let joined = self.joined().map_err(early)?;

@@ -9,6 +9,8 @@
 //! empty value is `null`, `[]` or left out is said at each field: `Option<Vec<_>>` without an
 //! attribute is `null`, `Vec<_>` is `[]`, and `skip_serializing_if` is Go's `omitempty`.
 
+mod scan;
+
 use serde::Serialize;
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
@@ -48,7 +50,9 @@ pub fn parse(text: &[u8]) -> Result<Value, InvalidJson> {
     let mut stream = serde_json::Deserializer::from_slice(text).into_iter::<Value>();
     let value = match stream.next() {
         Some(Ok(value)) => value,
-        Some(Err(error)) => return Err(InvalidJson::Syntax(error.to_string())),
+        Some(Err(error)) => {
+            return Err(InvalidJson::Syntax(scan::fault(text).unwrap_or_else(|| error.to_string())));
+        }
         None => return Err(InvalidJson::Empty),
     };
     if text[stream.byte_offset()..].iter().all(u8::is_ascii_whitespace) {
