@@ -73,7 +73,7 @@ fn on_both(
     aside: &BTreeMap<String, String>,
 ) -> Result<()> {
     let peer = match peer_socket {
-        Some(socket) => Side::running(socket, work),
+        Some(socket) => Side::running(socket, work)?,
         None => Side::docker(work)?,
     };
     let ours = Side::gantry(binaries, work)?;

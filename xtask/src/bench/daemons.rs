@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::http;
 use crate::busybox;
-use crate::workspace::{output, read};
+use crate::workspace::{self, output, read};
 
 /// A daemon under measurement.
 pub(crate) struct Side {
@@ -26,6 +26,9 @@ pub(crate) struct Side {
     process: RefCell<Option<Child>>,
     log: PathBuf,
 }
+
+/// What every container that the bench makes is called by; images that it makes are called so too.
+const PREFIX: &str = "bench-";
 
 impl Side {
     /// Starts gantryd with its defaults.
@@ -53,9 +56,9 @@ impl Side {
         Self::start(Command::new("dockerd"), "docker", "docker".into(), work, &[])
     }
 
-    /// Takes a dockerd that somebody else runs.
-    pub(crate) fn running(socket: &Path, work: &Path) -> Self {
-        Self {
+    /// Takes a dockerd that somebody else runs, and removes what an interrupted bench has left in it.
+    pub(crate) fn running(socket: &Path, work: &Path) -> Result<Self> {
+        let side = Self {
             socket: socket.to_owned(),
             own_cli: "docker".into(),
             is_gantry: false,
@@ -63,7 +66,28 @@ impl Side {
             contexts: work.join("contexts"),
             process: RefCell::new(None),
             log: PathBuf::new(),
+        };
+        side.clear()?;
+        Ok(side)
+    }
+
+    /// Removes every container and image that the bench made.
+    fn clear(&self) -> Result<()> {
+        let ids = self.stock(&["ps", "-aq", "--filter", &format!("name=^/?{PREFIX}")])?;
+        let ids: Vec<&str> = ids.lines().collect();
+        for some in ids.chunks(100) {
+            self.stock(&[&["rm", "-f"], some].concat())?;
         }
+        let images = self.stock(&["images", "--format", "{{.Repository}}:{{.Tag}}"])?;
+        for image in images.lines().filter(|image| image.starts_with(PREFIX)) {
+            self.stock(&["rmi", "-f", image])?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is an image of that name.
+    fn has_image(&self, name: &str) -> bool {
+        self.stock(&["image", "inspect", "--format", "{{.Id}}", name]).is_ok()
     }
 
     fn start(mut command: Command, name: &str, own_cli: PathBuf, work: &Path, more: &[&str]) -> Result<Self> {
@@ -154,8 +178,11 @@ impl Side {
 
     /// Imports BusyBox, builds a small web server of it, and starts the container that `exec` uses.
     pub(crate) fn prepare(&self, work: &Path) -> Result<()> {
-        let archive = busybox::archive(work)?;
-        self.stock(&["import", "-c", "CMD [\"sh\"]", &archive.to_string_lossy(), "busybox:latest"])?;
+        // A Docker that others use too may have one; theirs stays.
+        if !self.has_image("busybox:latest") {
+            let archive = busybox::archive(work)?;
+            self.stock(&["import", "-c", "CMD [\"sh\"]", &archive.to_string_lossy(), "busybox:latest"])?;
+        }
         let contexts = &self.contexts;
         write_context(
             &contexts.join("web"),
@@ -178,9 +205,16 @@ impl Side {
     /// The Debian image's name.
     pub(crate) const DEBIAN: &str = "bench-debian:1";
 
-    /// Where the Debian image lies as the peer has saved it.
-    pub(crate) fn debian_archive(&self) -> PathBuf {
-        self.contexts.join("debian.tar")
+    /// Where the Debian image lies as a peer of this version has saved it. It outlives the bench, because making it
+    /// takes longer than most cases.
+    pub(crate) fn debian_archive(&self) -> Result<PathBuf> {
+        let saver = self.version()?.replace([' ', '/'], "-");
+        Ok(workspace::target_dir().join("bench").join(format!("debian-saved-by-{saver}.tar")))
+    }
+
+    /// Where it is saved to for the time that it takes.
+    pub(crate) fn saved(&self) -> PathBuf {
+        self.contexts.join("saved.tar")
     }
 
     /// The build context of ten `RUN true`.
@@ -193,9 +227,9 @@ impl Side {
         self.contexts.join("many")
     }
 
-    /// Where that tree is copied to.
-    pub(crate) fn copied_files(&self) -> PathBuf {
-        self.contexts.join("copied")
+    /// Where that tree is copied to for the n-th time.
+    pub(crate) fn copied_files(&self, number: u32) -> PathBuf {
+        self.contexts.join(format!("copied-{number}"))
     }
 
     /// Prints where the time of a start goes, step by step, as the daemon logged it: medians of the last
@@ -224,27 +258,74 @@ impl Drop for Side {
             output(Command::new("kill").arg(process.id().to_string())).ok();
             process.wait().ok();
         } else if !self.is_gantry {
-            self.stock(&["rm", "-f", "bench-exec", "bench-commit"]).ok();
-            super::fixture::remove_from(self).ok();
-            if self.debian_archive().exists() {
-                self.stock(&["rmi", "-f", Self::DEBIAN]).ok();
-            }
+            self.clear().ok();
         }
     }
 }
 
-/// Makes a Debian image of about 170 MB, once, and has both sides load it from one archive, which the peer writes.
+/// Has both sides load a Debian image of about 170 MB from one archive, which a peer wrote when it was first needed.
 pub(crate) fn prepare_debian(gantry: &Side, peer: &Side) -> Result<()> {
-    let archive = peer.debian_archive();
-    if archive.exists() {
-        return Ok(());
+    let archive = peer.debian_archive()?;
+    if !archive.exists() {
+        make_debian(peer, &archive)?;
     }
-    let root = archive.with_extension("root.tar");
+    for side in [gantry, peer] {
+        if !side.has_image(Side::DEBIAN) {
+            side.stock(&["load", "-q", "-i", &archive.to_string_lossy()])?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the image and has the peer save it. The archive has its name only once it is whole.
+fn make_debian(peer: &Side, archive: &Path) -> Result<()> {
+    fs::create_dir_all(archive.parent().context("it lies in a directory")?)?;
+    let (root, saving) = (archive.with_extension("root.tar"), archive.with_extension("new"));
     read(Command::new("mmdebstrap").args(["--variant=minbase", "bookworm"]).arg(&root))?;
     peer.stock(&["import", "-c", "CMD [\"bash\"]", &root.to_string_lossy(), Side::DEBIAN])?;
-    peer.stock(&["save", "-o", &archive.to_string_lossy(), Side::DEBIAN])?;
-    gantry.stock(&["load", "-q", "-i", &archive.to_string_lossy()])?;
     fs::remove_file(&root)?;
+    peer.stock(&["save", "-o", &saving.to_string_lossy(), Side::DEBIAN])?;
+    fs::rename(&saving, archive)?;
+    Ok(())
+}
+
+/// Ends the daemons of benches that were interrupted, with their containers, and removes what these kept below
+/// `temporary`.
+pub(crate) fn clear_interrupted(binaries: &Path, temporary: &Path) -> Result<()> {
+    for entry in fs::read_dir(temporary)? {
+        let work = entry?.path();
+        let name = work.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let Some(bench) = name.strip_prefix(super::WORK_PREFIX) else { continue };
+        if Path::new("/proc").join(bench).exists() {
+            continue;
+        }
+        eprintln!("{} is left of a bench that was interrupted: it goes now", work.display());
+        for directory in [work.clone(), work.join("startup")] {
+            end_daemons(&directory, binaries)
+                .with_context(|| format!("cannot clear {}", directory.display()))?;
+        }
+        fs::remove_dir_all(&work)?;
+    }
+    Ok(())
+}
+
+/// Daemons whose records lie in `work` are ended; one of each is started once more, to remove its containers.
+fn end_daemons(work: &Path, binaries: &Path) -> Result<()> {
+    for name in ["gantry", "docker"] {
+        if let Ok(pid) = fs::read_to_string(work.join(format!("{name}.pid"))) {
+            let pid = pid.trim();
+            output(Command::new("kill").arg(pid))?;
+            while Path::new("/proc").join(pid).exists() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+    if work.join("gantry-data").exists() {
+        drop(Side::gantry(binaries, work)?);
+    }
+    if work.join("docker-data").exists() {
+        drop(Side::docker(work)?);
+    }
     Ok(())
 }
 

@@ -11,22 +11,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::daemons::Side;
 use super::stats::median;
 use crate::workspace::read;
 
-/// A client's time without a daemon and with one, measured in turn; medians.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Floor {
-    /// Against the server that answers at once.
-    pub(crate) alone: Duration,
-    /// Against the daemon.
-    pub(crate) with_daemon: Duration,
-}
-
-/// Times `docker build -q` of the ten steps against such a server at a new socket, which stays until the bench
-/// ends, and against `side`, which has them cached.
-pub(crate) fn of_a_build(socket: &Path, side: &Side, runs: u32) -> Result<Floor> {
+/// Times the stock CLI with these arguments against such a server at a new socket, which stays until the bench ends;
+/// the median.
+pub(crate) fn against_nobody(socket: &Path, arguments: &[&str], runs: u32) -> Result<Duration> {
     let _ = std::fs::remove_file(socket);
     let listener =
         UnixListener::bind(socket).with_context(|| format!("cannot listen at {}", socket.display()))?;
@@ -36,24 +26,16 @@ pub(crate) fn of_a_build(socket: &Path, side: &Side, runs: u32) -> Result<Floor>
             std::thread::spawn(move || serve(stream));
         }
     });
-    let empty = format!("unix://{}", socket.display());
-    let daemon = format!("unix://{}", side.socket.display());
-    let context = side.ten_steps();
-    let build = |host: &str| -> Result<Duration> {
-        let started = Instant::now();
-        let arguments = ["-H", host, "build", "-q"];
-        read(Command::new("docker").env("DOCKER_BUILDKIT", "0").args(arguments).arg(&context))?;
-        Ok(started.elapsed())
-    };
-    let (mut alone, mut with_daemon) = (Vec::new(), Vec::new());
+    let host = format!("unix://{}", socket.display());
+    let mut times = Vec::new();
     for run in 0..=runs {
-        let (first, second) = (build(&empty)?, build(&daemon)?);
+        let started = Instant::now();
+        read(Command::new("docker").env("DOCKER_BUILDKIT", "0").args(["-H", &host]).args(arguments))?;
         if run > 0 {
-            alone.push(first);
-            with_daemon.push(second);
+            times.push(started.elapsed());
         }
     }
-    Ok(Floor { alone: median(&alone), with_daemon: median(&with_daemon) })
+    Ok(median(&times))
 }
 
 /// Answers requests until the client hangs up or says something that is not HTTP.
@@ -74,9 +56,15 @@ fn serve(stream: UnixStream) -> Option<()> {
         }
         let image =
             "{\"stream\":\"sha256:0000000000000000000000000000000000000000000000000000000000000000\\n\"}\r\n";
-        let body = if request.contains("/build?") { image } else { "" };
+        let (status, body) = if request.contains("/build?") {
+            ("200 OK", image)
+        } else if request.contains("/commit?") {
+            ("201 Created", "{\"Id\":\"sha256:0\"}\n")
+        } else {
+            ("200 OK", "")
+        };
         let reply = format!(
-            "HTTP/1.1 200 OK\r\nApi-Version: 1.48\r\nOstype: linux\r\nContent-Type: application/json\r\n\
+            "HTTP/1.1 {status}\r\nApi-Version: 1.48\r\nOstype: linux\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n{}",
             body.len(),
             if request.starts_with("HEAD") { "" } else { body }
@@ -111,13 +99,14 @@ mod tests {
         let (mut client, server) = UnixStream::pair().expect("a pair");
         let thread = std::thread::spawn(move || serve(server));
         let request = "HEAD /_ping HTTP/1.1\r\nHost: x\r\n\r\nPOST /v1.41/build?q=1 HTTP/1.1\r\n\
-             Transfer-Encoding: chunked\r\n\r\n5\r\nabc\r\n\r\n0\r\n\r\n";
+             Transfer-Encoding: chunked\r\n\r\n5\r\nabc\r\n\r\n0\r\n\r\nPOST /v1.41/commit?repo=x HTTP/1.1\r\n\r\n";
         client.write_all(request.as_bytes()).expect("sent");
         client.shutdown(std::net::Shutdown::Write).expect("half closed");
         let mut replies = String::new();
         client.read_to_string(&mut replies).expect("replies");
         assert_eq!(replies.matches("200 OK").count(), 2, "{replies}");
-        assert!(replies.ends_with("\\n\"}\r\n"), "{replies}");
+        assert!(replies.contains("\\n\"}\r\n"), "{replies}");
+        assert!(replies.ends_with("{\"Id\":\"sha256:0\"}\n"), "{replies}");
         thread.join().expect("no panic");
     }
 }

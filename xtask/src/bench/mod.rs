@@ -25,12 +25,16 @@ mod memory;
 mod startup;
 mod stats;
 
+/// A running bench keeps everything in a directory of this name and its process id.
+const WORK_PREFIX: &str = "gantry-bench-";
+
 /// What to measure, and against whom.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// Compare with the dockerd at this socket instead of Debian's, started for the purpose
+    /// Compare with the dockerd at this socket (a path, or `unix://` and a path) instead of Debian's, started for
+    /// the purpose
     #[arg(long)]
-    peer_socket: Option<PathBuf>,
+    peer_socket: Option<String>,
     /// The buildx plug-in to compare with BuildKit by; without it, the CLI's plug-in directories are searched
     #[arg(long)]
     buildx: Option<PathBuf>,
@@ -61,7 +65,9 @@ impl Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     host::install(&[host::TO_BUILD, host::TO_MAKE_IMAGES, host::TO_COMPARE])?;
     let binaries = args.bin_dir.clone().map_or_else(dist::run, Ok)?;
-    let work = std::env::temp_dir().join(format!("gantry-bench-{}", std::process::id()));
+    let temporary = std::env::temp_dir();
+    daemons::clear_interrupted(&binaries, &temporary)?;
+    let work = temporary.join(format!("{WORK_PREFIX}{}", std::process::id()));
     std::fs::create_dir(&work)?;
     let measured = measure(args, &binaries, &work);
     // The daemons are stopped by now; what they kept goes.
@@ -80,7 +86,10 @@ fn buildx() -> Option<PathBuf> {
 fn measure(args: &Args, binaries: &std::path::Path, work: &std::path::Path) -> Result<()> {
     let gantry = daemons::Side::gantry(binaries, work)?;
     let mut peer = match &args.peer_socket {
-        Some(socket) => daemons::Side::running(socket, work),
+        Some(socket) => {
+            let socket = socket.strip_prefix("unix://").unwrap_or(socket);
+            daemons::Side::running(std::path::Path::new(socket), work)?
+        }
         None => daemons::Side::docker(work)?,
     };
     peer.buildx = args.buildx.clone().or_else(buildx);
@@ -108,7 +117,7 @@ fn measure(args: &Args, binaries: &std::path::Path, work: &std::path::Path) -> R
                 let samples = cases::measure(&case, &gantry, &peer, args.runs, gap)?;
                 println!("{}", stats::row(&case, &samples));
                 if let Some(alone) = case.client_alone(work, &gantry, args.runs)? {
-                    println!("{}", stats::client_row(alone));
+                    println!("{}", stats::client_row(alone, &samples));
                 }
             }
         }

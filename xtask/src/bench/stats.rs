@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::cases::{Case, Goal};
-use super::floor::Floor;
 
 /// The times of one case on both sides, in the order of the runs.
 #[derive(Debug, Default)]
@@ -57,12 +56,13 @@ pub(crate) fn row(case: &Case, samples: &Samples) -> String {
     )
 }
 
-/// The line of a client that had nothing to wait for.
-pub(crate) fn client_row(floor: Floor) -> String {
+/// The line of a client that had nothing to wait for, and the least ratio that any daemon could reach through it.
+pub(crate) fn client_row(alone: Duration, samples: &Samples) -> String {
+    let peer = median(&samples.peer);
     format!(
-        "    the CLI alone, against an empty server: {:.1} ms; in turn, against Gantry: {:.1} ms",
-        floor.alone.as_secs_f64() * 1e3,
-        floor.with_daemon.as_secs_f64() * 1e3
+        "    the CLI alone, against a server that answers at once: {:.1} ms, {:.3} of the peer's time",
+        alone.as_secs_f64() * 1e3,
+        alone.as_secs_f64() / peer.as_secs_f64()
     )
 }
 
