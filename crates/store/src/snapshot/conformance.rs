@@ -10,6 +10,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use gantry_model::{LayerId, SnapshotId, Timestamp};
+use rustix::fs::XattrFlags;
 
 use super::{After, Change, ChangeKind, CommitOptions};
 use crate::archive::{EMPTY_LAYER_DIFF_ID, Limits};
@@ -23,7 +24,7 @@ use crate::{DriverChoice, Error, Layer, Lease, Options, Store};
 /// Where the driver does not conform.
 pub fn run(driver: DriverChoice, scratch: &Path) {
     type Check = fn(&Case);
-    let cases: [(&str, Check); 13] = [
+    let cases: [(&str, Check); 14] = [
         ("an empty snapshot is empty", empty),
         ("changes become a layer", changes),
         ("what a layer removes is gone", whiteouts),
@@ -33,6 +34,7 @@ pub fn run(driver: DriverChoice, scratch: &Path) {
         ("times are clamped and mount points vanish", stubs),
         ("a container's mount points are no changes", mount_points),
         ("a kept snapshot goes on", kept),
+        ("a kept snapshot and a consumed one are the same layer", kept_or_consumed),
         ("what cannot be a layer is refused", refused),
         ("equal trees are equal layers", deterministic),
         ("a layer comes back byte for byte", round_trip),
@@ -360,6 +362,47 @@ fn kept(case: &Case) {
     let view = case.view(&[base.id, two.id]);
     assert_eq!((view.names(""), view.names("d")), (vec!["d".into(), "file".to_owned()], vec![]));
     assert_eq!(view.read("file").as_deref(), Some("two"));
+}
+
+fn kept_or_consumed(case: &Case) {
+    let base = case.layer(&[], |tree| {
+        tree.write("gone", "x");
+        tree.write("gone-too", "x");
+        tree.mkdir("replaced");
+        tree.write("replaced/old", "x");
+        tree.mkdir("changed/deep");
+        tree.write("changed/deep/file", "x");
+    });
+    let id = case.prepare("c", &[base.id]);
+    let tree = case.open(&id);
+    for name in ["gone", "gone-too"] {
+        fs::remove_file(tree.at(name)).expect("removed");
+    }
+    fs::remove_dir_all(tree.at("replaced")).expect("removed");
+    tree.mkdir("replaced/new");
+    tree.write("changed/deep/file", &"changed ".repeat(100_000));
+    fs::hard_link(tree.at("changed/deep/file"), tree.at("changed/name")).expect("a link");
+    fs::set_permissions(tree.at("changed/deep/file"), fs::Permissions::from_mode(0o4711)).expect("a mode");
+    std::os::unix::fs::chown(tree.at("changed/deep"), Some(12), Some(34)).expect("an owner");
+    std::os::unix::fs::symlink("nowhere", tree.at("link")).expect("a link");
+    rustix::fs::mknodat(&tree.0, "fifo", rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+        .expect("a fifo");
+    rustix::fs::setxattr(tree.at("link").with_file_name("replaced"), "trusted.a", b"1", XattrFlags::empty())
+        .expect("an attribute");
+    let old = rustix::fs::Timespec { tv_sec: 1_000_000_000, tv_nsec: 123_456_789 };
+    let times = rustix::fs::Timestamps { last_access: old, last_modification: old };
+    rustix::fs::utimensat(&tree.0, "changed", &times, rustix::fs::AtFlags::empty()).expect("a time");
+    drop(tree);
+    let kept = case.commit(&id, &CommitOptions { after: After::Kept, ..CommitOptions::default() });
+    assert_eq!(digest_of(&case.tar(kept.id)), kept.diff_id);
+    let consumed = case.commit(&id, &CommitOptions::default());
+    assert_eq!(
+        (kept.diff_id, kept.size_bytes, kept.entries),
+        (consumed.diff_id, consumed.size_bytes, consumed.entries)
+    );
+    let view = case.view(&[base.id, kept.id]);
+    assert_eq!(view.names(""), ["changed", "fifo", "link", "replaced"]);
+    assert_eq!(view.names("replaced"), ["new"]);
 }
 
 fn refused(case: &Case) {

@@ -4,6 +4,7 @@
 //! layer's by a rename, so a commit costs one walk over what changed, and next to nothing if nothing did.
 
 pub mod conformance;
+mod copy;
 pub(crate) mod driver;
 pub(crate) mod mount_points;
 mod overlay;

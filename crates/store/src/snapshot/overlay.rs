@@ -8,19 +8,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gantry_model::Timestamp;
 use gantry_model::mount::RootMount;
 use gantry_sys::tree::{self, Names};
 use gantry_sys::xattr::{self, Target};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 
 use super::driver::{Committed, Difference, Driver, Lower, OVERLAY, effective, open};
-use super::{After, Change, ChangeKind, Usage, attributes_differ, check_path, count, deep, stub_components};
-use crate::Error;
-use crate::archive::{
-    self, ExtractOptions, Limits, OPAQUE, Onto, Owner, Source, Whiteouts, is_kept_xattr, is_whiteout,
-    mtime_of, times, write_layer,
+use super::{
+    After, Change, ChangeKind, Usage, attributes_differ, check_path, copy, count, deep, stub_components,
 };
+use crate::Error;
+use crate::archive::{OPAQUE, Whiteouts, is_kept_xattr, is_whiteout, mtime_of, times};
 
 /// Overlayfs. A snapshot is `fs` (upper) and `work`.
 pub(crate) struct Overlay;
@@ -114,38 +112,13 @@ fn copy_upper(root: &Path, directory: &Path) -> Result<PathBuf, Error> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let copy = root.join(format!("tmp/upper-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
     make_directory(&copy)?;
-    let copied = copy_through_pipe(directory, &copy);
+    let upper = directory.join("fs");
+    let copied = copy::copy_upper(&upper, &copy).map_err(Error::io("copy", &upper));
     if copied.is_err() {
         // What cannot be removed now goes at the next open.
         let _ = fs::remove_dir_all(&copy);
     }
     copied.map(|()| copy)
-}
-
-/// As a layer's tar, written on one side and unpacked on the other.
-fn copy_through_pipe(directory: &Path, copy: &Path) -> Result<(), Error> {
-    let open = |path: &Path| fs::File::open(path).map_err(Error::io("open", path));
-    let (upper, target) = (open(&directory.join("fs"))?, open(copy)?);
-    let source = Source { root: upper.as_fd(), whiteouts: Whiteouts::Overlay, root_entry: true, epoch: None };
-    let limits =
-        Limits { entries: u64::MAX, devices: u64::MAX, unpacked_bytes: u64::MAX, ..Limits::default() };
-    let options = ExtractOptions {
-        limits,
-        whiteouts: Whiteouts::Overlay,
-        owner: Owner::Archive,
-        epoch: None,
-        implied_time: Timestamp::default(),
-        onto: Onto::New,
-    };
-    let (reader, writer) = io::pipe().map_err(Error::Output)?;
-    std::thread::scope(|scope| {
-        let writing = scope.spawn(move || write_layer(&source, writer));
-        let copied = archive::extract(reader, target.as_fd(), &options);
-        match writing.join() {
-            Ok(Err(error)) if !matches!(error, Error::Output(_)) => Err(error),
-            _ => Ok(copied.map(|_| ())?),
-        }
-    })
 }
 
 fn probe(scratch: &Path) -> Result<(), Error> {

@@ -4,7 +4,7 @@
 //! What changed in a snapshot is found without a second copy: everything that was copied has a change
 //! time before that of the file `prepared`, which is made last; only what is newer is compared.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs;
 use std::io;
@@ -14,10 +14,11 @@ use std::path::{Path, PathBuf};
 
 use gantry_model::mount::RootMount;
 use gantry_sys::tree::{self, Names};
-use gantry_sys::xattr::{self, Target};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Uid};
+use gantry_sys::xattr::Target;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec};
 use rustix::io::Errno;
 
+use super::copy::{Links, copy_leaf, copy_metadata};
 use super::driver::{Committed, Difference, Driver, Lower, VFS, effective};
 use super::overlay::{copy_attributes, make_directory, plain_root_differs, set_mode};
 use super::{
@@ -25,7 +26,7 @@ use super::{
     stub_components,
 };
 use crate::Error;
-use crate::archive::{OPAQUE_FILE, WHITEOUT, Whiteouts, make_whiteout, mtime_of, times};
+use crate::archive::{OPAQUE_FILE, WHITEOUT, Whiteouts, make_whiteout, times};
 use crate::content::digest_of;
 
 /// Copies. A snapshot is `fs`; a layer may have merged views in `merged/<hash of the layers below>`.
@@ -138,7 +139,7 @@ fn merge(root: &Path, lower: &[Lower], path: &Path) -> Result<(), Error> {
     for layer in effective(lower) {
         let from = layer.path(root);
         let source: OwnedFd = fs::File::open(&from).map_err(Error::io("open", &from))?.into();
-        let mut links = Links { root: target.as_fd(), first: HashMap::new() };
+        let mut links = Links::below(target.as_fd());
         deep(|| add_layer(source.as_fd(), target.as_fd(), Path::new(""), &mut links))
             .map_err(Error::io("copy", &from))?;
     }
@@ -168,12 +169,6 @@ fn merged(root: &Path, lower: &[Lower]) -> Result<PathBuf, Error> {
         result => result.map_err(Error::io("rename to", &view))?,
     }
     Ok(view)
-}
-
-/// Files with several names, by inode: where the first went.
-struct Links<'a> {
-    root: BorrowedFd<'a>,
-    first: HashMap<(u64, u64), PathBuf>,
 }
 
 /// Puts one layer's directory on top of what is there: first what it removes, then what it has.
@@ -216,66 +211,6 @@ fn add_layer(
 fn is_directory_at(parent: BorrowedFd<'_>, name: &CStr) -> bool {
     rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
-}
-
-/// Owner, mode, attributes and time of a directory or open file.
-fn copy_metadata(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &Stat) -> io::Result<()> {
-    rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
-    rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-    for (name, _) in kept_xattrs(Target::Open(to))? {
-        xattr::remove(Target::Open(to), &name)?;
-    }
-    for (name, value) in kept_xattrs(Target::Open(from))? {
-        xattr::set(Target::Open(to), &name, value.as_deref().unwrap_or_default())?;
-    }
-    Ok(rustix::fs::futimens(to, &times(mtime_of(stat)))?)
-}
-
-/// Copies a thing that is no directory to where nothing is.
-fn copy_leaf(
-    source: BorrowedFd<'_>,
-    target: BorrowedFd<'_>,
-    name: &CStr,
-    stat: &Stat,
-    path: &Path,
-    links: &mut Links<'_>,
-) -> io::Result<()> {
-    if stat.st_nlink > 1 {
-        let inode = (stat.st_dev, stat.st_ino);
-        if let Some(first) = links.first.get(&inode) {
-            return Ok(rustix::fs::linkat(links.root, first, target, name, AtFlags::empty())?);
-        }
-        links.first.insert(inode, path.into());
-    }
-    let kind = FileType::from_raw_mode(stat.st_mode);
-    if kind == FileType::RegularFile {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let from = rustix::fs::openat(source, name, flags, Mode::empty())?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let to = rustix::fs::openat(target, name, flags, Mode::RUSR)?;
-        let (mut from, mut to) = (fs::File::from(from), fs::File::from(to));
-        if rustix::fs::ioctl_ficlone(&to, &from).is_err() {
-            io::copy(&mut from, &mut to)?;
-        }
-        return copy_metadata(from.as_fd(), to.as_fd(), stat);
-    }
-    match kind {
-        FileType::Symlink => {
-            let link = rustix::fs::readlinkat(source, name, Vec::new())?;
-            rustix::fs::symlinkat(&link, target, name)?;
-        }
-        FileType::Socket => return Ok(()),
-        kind => rustix::fs::mknodat(target, name, kind, Mode::RUSR, stat.st_rdev)?,
-    }
-    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-    rustix::fs::chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-    if kind != FileType::Symlink {
-        rustix::fs::chmodat(target, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())?;
-    }
-    for (attribute, value) in kept_xattrs(Target::At(source, name))? {
-        xattr::set(Target::At(target, name), &attribute, value.as_deref().unwrap_or_default())?;
-    }
-    Ok(rustix::fs::utimensat(target, name, &times(mtime_of(stat)), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// What the usual mount points are that a layer does not have and whoever mounts has made.
@@ -463,7 +398,7 @@ fn same_bytes(live: BorrowedFd<'_>, below: BorrowedFd<'_>, name: &CStr) -> io::R
 /// Copies what changed into an empty tree, in layer form.
 fn copy_changes(live: &Path, tree: &Path, changes: &BTreeMap<PathBuf, ChangeKind>) -> io::Result<()> {
     let (live, tree) = (fs::File::open(live)?, fs::File::open(tree)?);
-    let mut links = Links { root: tree.as_fd(), first: HashMap::new() };
+    let mut links = Links::below(tree.as_fd());
     // The paths come in order: what is in a directory after the directory.
     for (path, kind) in changes {
         let parent = path.parent().unwrap_or(Path::new(""));
