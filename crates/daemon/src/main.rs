@@ -24,6 +24,7 @@ mod wire;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use gantry_sys::memory;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
@@ -60,6 +61,7 @@ fn start() -> Result<()> {
     }
     #[cfg(feature = "failpoints")]
     gantry_model::failpoint::arm("FAILPOINTS");
+    memory::prefer_few_arenas();
     let options = options::Options::read()?;
     settings::check(&options)?;
     if options.validate {
@@ -68,10 +70,11 @@ fn start() -> Result<()> {
     }
     let _log = log::begin(&options);
     // Two workers are enough for what a request costs; whatever blocks has threads of its own, which end
-    // when they were idle for a while.
+    // when they were idle for a while. That is when the daemon comes to rest, and gives back what it needed.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4))
         .thread_keep_alive(std::time::Duration::from_secs(5))
+        .on_thread_stop(memory::trim_heap)
         .enable_all()
         .build()?;
     let ended = runtime.block_on(serve::run(options));
