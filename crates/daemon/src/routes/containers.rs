@@ -9,6 +9,7 @@ use gantry_api::container::{CreateRequest, CreateResponse, PruneResponse, TopRes
 use gantry_api::host_config::UpdateRequest;
 use gantry_api::inspect::GraphDriver;
 use gantry_engine::containers::{self, ListOptions, RemoveOptions, Update, View};
+use gantry_model::Digest;
 use gantry_server::router::RouterError;
 use gantry_server::{Reply, Request};
 use http::StatusCode;
@@ -84,17 +85,19 @@ async fn list(app: Arc<App>, request: Request) -> Answer {
 
 /// What names of images mean now, each asked for once a list.
 #[derive(Default)]
-pub(super) struct ImageNames(HashMap<String, Option<String>>);
+pub(super) struct ImageNames(HashMap<(String, Digest), bool>);
 
 impl ImageNames {
     /// The image as a list shows it: by the container's name for it, unless that means another image now.
     pub(super) async fn shown(&mut self, app: &App, view: &View) -> String {
-        let (name, id) = (&view.record.config.image, view.record.image.to_string());
-        if !self.0.contains_key(name) {
-            let found = app.engine.images.resolve(name).await.ok().map(|image| image.id.to_string());
-            self.0.insert(name.clone(), found);
-        }
-        if self.0.get(name).is_some_and(|found| found.as_ref() == Some(&id)) { name.clone() } else { id }
+        let (name, id) = (&view.record.config.image, view.record.image);
+        let key = (name.clone(), id);
+        let means = match self.0.get(&key) {
+            Some(means) => *means,
+            None => app.engine.images.means(name, id).await,
+        };
+        self.0.insert(key, means);
+        if means { name.clone() } else { id.to_string() }
     }
 }
 

@@ -126,16 +126,20 @@ fn remove_volumes(core: &Core, made: &Made) {
 
 /// The image, of the platform that was asked for.
 fn find_image(core: &Core, name: &str, platform: &str) -> Result<Arc<Image>, Error> {
-    let image = core.store.images().resolve(name).map_err(|error| match error {
+    let failed = |error| match error {
         gantry_store::image::ImageError::NoSuchImage(name) => Error::NoSuchImage(name),
         other => Error::Invalid(crate::chain(&other)),
-    })?;
+    };
+    let images = core.store.images();
+    let own = images.resolve(name).map_err(failed)?;
     if platform.is_empty() {
-        return Ok(image);
+        return Ok(own);
     }
     let wanted: Platform = platform.parse().map_err(|_| {
         Error::Invalid(format!("{platform:?}: cannot parse platform specifier: invalid argument"))
     })?;
+    // Of an index it may be another image than the name means by itself.
+    let image = images.resolve_for(name, &wanted).map_err(failed)?;
     let (os, architecture) = (image.config.os.clone(), image.config.architecture.clone());
     let have = Platform { architecture, os, variant: String::new() };
     if have.os == wanted.os && have.architecture == wanted.architecture {

@@ -17,6 +17,7 @@ mod lifecycle;
 mod limits;
 mod log_flood;
 mod network;
+mod platforms;
 mod reference;
 mod run;
 mod survival;
