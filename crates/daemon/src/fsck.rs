@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use gantry_engine::fsck::{Caretaker, Inventory, Owned, Places};
+use gantry_state::Database;
 use gantry_store::fsck::OwnedKind;
 use serde::Serialize;
 
@@ -114,10 +115,10 @@ pub(crate) fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> Result
     let locks = lock(&places)?;
     let caretaker = locks.as_ref().map_or_else(|pid| Caretaker::Daemon(*pid), |_| Caretaker::Nobody);
     let begun = Instant::now();
-    let mut report = look(&places, caretaker)?;
+    let mut report = look(&places, caretaker);
     while caretaker != Caretaker::Nobody && !report.findings.is_empty() && begun.elapsed() < PATIENCE {
         std::thread::sleep(PAUSE);
-        report = look(&places, caretaker)?;
+        report = look(&places, caretaker);
     }
     drop(locks);
     let mut output = std::io::stdout().lock();
@@ -177,7 +178,7 @@ fn lock(places: &Places) -> Result<Result<Vec<File>, u32>> {
     Ok(Ok(locks))
 }
 
-fn look(places: &Places, caretaker: Caretaker) -> Result<Report> {
+fn look(places: &Places, caretaker: Caretaker) -> Report {
     let mut report = Report {
         daemon: match caretaker {
             Caretaker::Daemon(pid) => Some(pid),
@@ -187,26 +188,38 @@ fn look(places: &Places, caretaker: Caretaker) -> Result<Report> {
         findings: Vec::new(),
         unseen: Vec::new(),
     };
-    let snapshots = store(places, caretaker, &mut report)?;
-    let engine = gantry_engine::fsck::inspect(places, caretaker, &snapshots).map_err(anyhow::Error::msg)?;
-    let Inventory { owned, findings, unseen } = engine;
-    for Owned { kind, name, holder } in owned {
-        let size_bytes = matches!(kind, "container" | "volume").then(|| size(Path::new(&name)));
-        report.things.push(Thing { kind, name, holders: vec![holder], size_bytes });
+    let snapshots = store(places, caretaker, &mut report);
+    match gantry_engine::fsck::inspect(places, caretaker, snapshots.as_ref()) {
+        Ok(Inventory { owned, findings, unseen }) => {
+            for Owned { kind, name, holder } in owned {
+                let size_bytes = matches!(kind, "container" | "volume").then(|| size(Path::new(&name)));
+                report.things.push(Thing { kind, name, holders: vec![holder], size_bytes });
+            }
+            report.findings.extend(findings);
+            report.unseen.extend(unseen);
+        }
+        Err(why) => {
+            report.findings.push(why);
+            report.unseen.push(
+                "what runs, what is in the kernel, and whose containers' files and volumes are: engine.db would say it".into(),
+            );
+        }
     }
-    report.findings.extend(findings);
-    report.unseen.extend(unseen);
     others(places, caretaker, &mut report);
-    Ok(report)
+    report
 }
 
-/// The store's part; returns the names of its snapshots.
-fn store(places: &Places, caretaker: Caretaker, report: &mut Report) -> Result<BTreeSet<String>> {
+/// The store's part; returns the names of its snapshots, where it can say which it has.
+fn store(places: &Places, caretaker: Caretaker, report: &mut Report) -> Option<BTreeSet<String>> {
+    let inventory = match gantry_store::fsck::inspect(&places.data_root) {
+        Ok(inventory) => inventory.unwrap_or_default(),
+        Err(error) => {
+            report.findings.push(format!("{:#}", anyhow::Error::new(error)));
+            report.unseen.push("blobs, layers and snapshots: content.db would say whose they are".into());
+            return None;
+        }
+    };
     let mut snapshots = BTreeSet::new();
-    if !places.data_root.join("content.db").exists() {
-        return Ok(snapshots);
-    }
-    let inventory = gantry_store::fsck::inspect(&places.data_root).context("cannot read the store")?;
     for mut owned in inventory.owned {
         let name = owned.path.display().to_string();
         match owned.kind {
@@ -228,7 +241,7 @@ fn store(places: &Places, caretaker: Caretaker, report: &mut Report) -> Result<B
         report.things.push(Thing { kind: owned.kind.as_str(), name, holders: owned.holders, size_bytes });
     }
     report.findings.extend(inventory.findings);
-    Ok(snapshots)
+    Some(snapshots)
 }
 
 /// The builder's directory, the engine's database, and what is nobody's.
@@ -246,6 +259,12 @@ fn others(places: &Places, caretaker: Caretaker, report: &mut Report) {
         } else if !PARTS.contains(&name.as_str()) {
             report.findings.push(format!("{} is not ours: move it elsewhere", path.display()));
         }
+    }
+    let cache = places.data_root.join("builds/cache.db");
+    let checked =
+        cache.exists().then(|| Database::open_to_read(&cache).and_then(|database| database.check()));
+    if let Some(Err(error)) = checked {
+        report.findings.push(format!("{error}; or leave it: the next start begins the build cache anew"));
     }
     for path in entries(&places.data_root.join("builds")) {
         let is_cache = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("cache.db"));
@@ -326,13 +345,21 @@ mod tests {
         };
         std::fs::create_dir_all(&places.data_root).expect("a scratch directory");
         assert!(lock(&places).expect("no lock is there").is_ok());
-        let report = look(&places, Caretaker::Nobody).expect("a look");
+        let report = look(&places, Caretaker::Nobody);
         assert!(report.findings.is_empty(), "{:?}", report.findings);
         std::fs::write(places.data_root.join("notes.txt"), "x").expect("a file");
         std::fs::create_dir_all(places.exec_root.join("c").join("a".repeat(64))).expect("a directory");
-        let report = look(&places, Caretaker::Nobody).expect("a look");
+        let report = look(&places, Caretaker::Nobody);
         let named = |word: &str| report.findings.iter().any(|finding| finding.contains(word));
         assert!(named("notes.txt is not ours") && named("is no container's"), "{:?}", report.findings);
+        // A database without which nothing can be explained is one finding, and nothing is said to be garbage.
+        std::fs::create_dir_all(places.data_root.join("containers").join("b".repeat(64)))
+            .expect("a directory");
+        std::fs::write(places.data_root.join("content.db"), "no database at all").expect("a file");
+        let report = look(&places, Caretaker::Nobody);
+        let named = |word: &str| report.findings.iter().any(|finding| finding.contains(word));
+        assert!(named("engine.db is lost") && named("content.db is damaged"), "{:?}", report.findings);
+        assert!(!named("the next start removes it") && report.unseen.len() == 2, "{report:?}");
         // Who names the data root alone is told of the other places by the lock file.
         std::fs::write(places.data_root.join("lock"), "1\nexec-root=/elsewhere\ncgroup-parent=/groups\n")
             .expect("a file");

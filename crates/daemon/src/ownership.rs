@@ -19,13 +19,15 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub(crate) struct Ownership {
     roots: Vec<File>,
     pidfile: PathBuf,
+    /// Its lock says that whoever it names lives.
+    _file: File,
 }
 
 impl Ownership {
     /// Makes both roots (mode 0711 and 0700), locks them, and writes the pidfile.
     ///
     /// # Errors
-    /// Another daemon owns a root, or the host refuses. Nothing of the other's is touched.
+    /// Another daemon owns a root or the pidfile, or the host refuses. Nothing of the other's is touched.
     pub(crate) fn take(data_root: &Path, exec_root: &Path, pidfile: &Path) -> Result<Self> {
         let mut roots = Vec::new();
         for (root, mode) in [(data_root, 0o711), (exec_root, 0o700)] {
@@ -39,10 +41,12 @@ impl Ownership {
         if let Some(directory) = pidfile.parent() {
             fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         }
-        // Whoever has the roots is the one daemon; a pidfile that a killed one left is overwritten.
-        fs::write(pidfile, std::process::id().to_string())
+        // One that a killed daemon left is overwritten; a living one holds its own.
+        let file = take_file(pidfile)?;
+        (&file)
+            .write_all(std::process::id().to_string().as_bytes())
             .with_context(|| format!("cannot write the pidfile {}", pidfile.display()))?;
-        Ok(Self { roots, pidfile: pidfile.into() })
+        Ok(Self { roots, pidfile: pidfile.into(), _file: file })
     }
 
     /// Leaves in the data root's lock file what [`Remembered`] reads.
@@ -60,6 +64,30 @@ impl Drop for Ownership {
         // It may be gone already; nothing depends on it.
         fs::remove_file(&self.pidfile).ok();
     }
+}
+
+/// Opens, locks and empties the pidfile.
+fn take_file(pidfile: &Path) -> Result<File> {
+    // Whom it names is read where it is locked, so it is emptied afterwards.
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).read(true).mode(0o644).open(pidfile);
+    let file = file.with_context(|| format!("cannot open the pidfile {}", pidfile.display()))?;
+    match lock_soon(&file) {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let owner = fs::read_to_string(pidfile).unwrap_or_default();
+            bail!(
+                "the pidfile {} belongs to another gantryd (process {}): give this one another --pidfile",
+                pidfile.display(),
+                owner.trim()
+            );
+        }
+        Err(TryLockError::Error(error)) => {
+            return Err(error).with_context(|| format!("cannot lock the pidfile {}", pidfile.display()));
+        }
+    }
+    file.set_len(0).with_context(|| format!("cannot write the pidfile {}", pidfile.display()))?;
+    Ok(file)
 }
 
 fn lock(root: &Path) -> Result<File> {
@@ -138,6 +166,10 @@ mod tests {
         let refused =
             Ownership::take(&data, &base.join("other"), &base.join("pid2")).expect_err("it is owned");
         assert!(refused.to_string().contains("belongs to another gantryd"), "{refused}");
+        assert_eq!(fs::read_to_string(&pid).expect("a pidfile"), std::process::id().to_string());
+        let elsewhere = (base.join("data2"), base.join("exec2"));
+        let refused = Ownership::take(&elsewhere.0, &elsewhere.1, &pid).expect_err("it is the first's");
+        assert!(refused.to_string().contains("belongs to another gantryd (process "), "{refused}");
         assert_eq!(fs::read_to_string(&pid).expect("a pidfile"), std::process::id().to_string());
         assert_eq!(Remembered::of(&data), Remembered::default());
         first.remember(&exec, Some("/groups")).expect("written");

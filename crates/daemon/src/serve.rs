@@ -139,7 +139,10 @@ async fn open(options: &Options) -> Result<Arc<App>> {
         log_driver: defaults_given.log.driver,
         log_options: defaults_given.log.options,
     };
-    let builder = builder(options, store, &engine)?;
+    let builder = builder(options, store.clone(), &engine).or_else(|error| {
+        // Perhaps for want of room.
+        if store.spend_reserve() { builder(options, store, &engine) } else { Err(error) }
+    })?;
     Ok(Arc::new(App { engine, builder: Arc::new(builder), defaults, driver: name, debug: options.debug }))
 }
 

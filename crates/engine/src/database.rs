@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use gantry_model::ErrorKind;
 use gantry_state::{Database, Migration, Schema, Synchronous};
 use rusqlite::Transaction;
 
@@ -122,8 +123,11 @@ impl Ledger {
     /// Opens or makes the database.
     pub(crate) fn open(path: &Path, containers: &Path) -> Result<Self, OpenError> {
         let failed = |error: &dyn std::fmt::Display| OpenError::Database(error.to_string());
-        let database = Database::open_that_records(path, &SCHEMA, &[containers.to_owned()])
-            .map_err(|error| failed(&crate::chain(&error)))?;
+        let opened = Database::open_that_records(path, &SCHEMA, &[containers.to_owned()]);
+        let database = opened.map_err(|error| match error.kind() {
+            ErrorKind::Unavailable => OpenError::Full(crate::chain(&error)),
+            _ => failed(&crate::chain(&error)),
+        })?;
         database
             .write(|transaction| -> Result<(), LedgerError> {
                 Ok(transaction.pragma_update(None, "wal_autocheckpoint", 0)?)

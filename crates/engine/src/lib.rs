@@ -82,6 +82,9 @@ pub enum OpenError {
     /// The engine database could not be opened, or is of a newer version.
     #[error("engine database: {0}")]
     Database(String),
+    /// The disk has no room for the engine database.
+    #[error("engine database: {0}")]
+    Full(String),
     /// The default bridge could not be made.
     #[error("default bridge network: {0}")]
     Network(String),
@@ -94,7 +97,10 @@ impl OpenError {
     /// The kind: always the host's fault.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
-        ErrorKind::Internal
+        match self {
+            Self::Full(_) => ErrorKind::Unavailable,
+            _ => ErrorKind::Internal,
+        }
     }
 }
 
@@ -126,7 +132,12 @@ impl Engine {
             make_directory(&directory, mode)?;
         }
         let containers = settings.data_root.join("containers");
-        let ledger = database::Ledger::open(&settings.data_root.join("engine.db"), &containers)?;
+        let open = || database::Ledger::open(&settings.data_root.join("engine.db"), &containers);
+        let ledger = match open() {
+            // So that what fills the disk can be removed.
+            Err(OpenError::Full(_)) if store.spend_reserve() => open(),
+            result => result,
+        }?;
         let events = events::Events::new();
         let index = Arc::new(containers::index::Index::default());
         let networks = networks::Networks::open(&settings, &ledger, Arc::clone(&index))?;

@@ -16,6 +16,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use gantry_model::failpoint::{Point, reached};
 use gantry_model::{ContainerId, SnapshotId};
 use gantry_net::owned::{self, Owned};
 
@@ -42,7 +43,8 @@ pub(crate) fn recover(core: &Arc<Core>, runtime: &tokio::runtime::Handle) -> Res
             None
         }
     };
-    let known: BTreeSet<ContainerId> = rows.iter().map(|row| row.record.id.clone()).collect();
+    // What a row is of that cannot be read, perhaps because a newer program wrote it, is left alone.
+    let known = core.ledger.read(core::ids)?;
     for row in rows {
         let snapshot = SnapshotId::from(&row.record.id);
         let found = Found {
@@ -54,8 +56,10 @@ pub(crate) fn recover(core: &Arc<Core>, runtime: &tokio::runtime::Handle) -> Res
         };
         adopt(core, found, runtime);
     }
+    reached(Point::RecoverAdopted);
     sweep(core, &known, snapshots.as_ref());
     core.volumes.sweep_fleeting();
+    reached(Point::RecoverSwept);
     Ok(())
 }
 

@@ -56,6 +56,8 @@ points! {
     /// Its images are recorded, and nobody was told.
     LoadRecorded = "daemon.load.recorded",
 
+    /// The mark says that the container is frozen, which it is not yet.
+    CommitMarked = "daemon.commit.marked",
     /// The container is frozen for the commit.
     CommitPaused = "daemon.commit.paused",
     /// Its changes are a layer, the image is not there.
@@ -78,6 +80,8 @@ points! {
     CreateDirectory = "daemon.create.directory",
     /// Its volumes have the image's files.
     CreatePopulated = "daemon.create.populated",
+    /// A volume's directory says what it is, and has no place for files.
+    VolumeDescribed = "daemon.create.volume-described",
     /// A volume's row is written, its directory is there.
     VolumeMade = "daemon.create.volume",
 
@@ -160,6 +164,15 @@ points! {
     /// The cache knows it.
     BuildCached = "daemon.build.cached",
 
+    /// At a start: rows of what a crash left half done are gone, its files are there.
+    RecoverForgotten = "daemon.recover.forgotten",
+    /// The store is whole, the engine's database is not open.
+    RecoverStored = "daemon.recover.stored",
+    /// Every container is taken up, what belongs to nobody is there.
+    RecoverAdopted = "daemon.recover.adopted",
+    /// What belongs to nobody is gone.
+    RecoverSwept = "daemon.recover.swept",
+
     /// The cgroup is there.
     ShimCgroup = "shim.start.cgroup",
     /// The process is made and waits.
@@ -168,6 +181,8 @@ points! {
     ShimReleased = "shim.start.released",
     /// A record is in the journal, and nobody was told.
     ShimJournaled = "shim.start.journaled",
+    /// All records are acknowledged, the journal is empty.
+    ShimAcknowledged = "shim.start.acknowledged",
     /// The stop is journaled, the signal was not sent.
     ShimStopping = "shim.stop.journaled",
     /// The signal was sent.

@@ -6,8 +6,9 @@ use gantry_model::ErrorKind;
 use gantry_sys::netlink;
 use gantry_sys::netlink::route::{Link, Route};
 
-use crate::rules::{PUBLISHED, PUBLISHED_ON};
-use crate::{Host, bridge, endpoint, firewall};
+use crate::rules::{DISPATCH, PUBLISHED, PUBLISHED_ON};
+use crate::table::FAMILY;
+use crate::{Host, bridge, endpoint, firewall, rules};
 
 /// A thing of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,6 +82,55 @@ pub fn list(host: &Host) -> Result<Vec<Owned>, OwnedError> {
         all.push(Owned::Table { name: table.name().into(), ports });
     }
     Ok(all)
+}
+
+/// What others put into our table and plugged into our bridges, each in a sentence that says what to do.
+///
+/// # Errors
+/// [`OwnedError`].
+pub fn strangers(host: &Host) -> Result<Vec<String>, OwnedError> {
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |source| OwnedError::Kernel { action: "listing", what, source }
+    };
+    let links = host.with_route(Route::links).map_err(|error| failed("links")(error.into()))?;
+    let links = links.map_err(failed("links"))?;
+    let prefix = host.identity().alias_prefix();
+    let ours = |link: &&Link| link.alias.starts_with(&prefix);
+    let bridges: Vec<&Link> = links.iter().filter(ours).filter(|link| link.kind == "bridge").collect();
+    let mut found = Vec::new();
+    for link in links.iter().filter(|link| !ours(link)) {
+        if let Some(bridge) = bridges.iter().find(|bridge| bridge.index == link.master) {
+            let (name, bridge) = (&link.name, &bridge.name);
+            found.push(format!(
+                "link {name} is plugged into {bridge} and not ours: ip link set {name} nomaster"
+            ));
+        }
+    }
+    let mut table = host.table();
+    let name = table.name().to_owned();
+    let base = rules::base_chains();
+    let of_bridge = |chain: &str| {
+        bridges.iter().any(|bridge| DISPATCH.iter().any(|map| rules::chain_of(map, &bridge.name) == chain))
+    };
+    let chains = table.nft().chains().map_err(failed("nft chains"))?;
+    for chain in chains.iter().filter(|chain| chain.family == FAMILY && chain.table == name) {
+        let chain = &chain.name;
+        if let Some(base) = base.iter().find(|base| base.name == *chain) {
+            let rules = table.nft().rules(FAMILY, &name, chain).map_err(failed("nft rules"))?.len();
+            if rules != base.rules.len() {
+                let wanted = base.rules.len();
+                found.push(format!(
+                    "chain {chain} of nft table {name} has {rules} rules instead of {wanted}: the next start writes them anew"
+                ));
+            }
+        } else if !of_bridge(chain) {
+            found.push(format!(
+                "chain {chain} of nft table {name} is not ours: nft delete chain inet {name} {chain}"
+            ));
+        }
+    }
+    Ok(found)
 }
 
 fn of_link(prefix: &str, link: Link) -> Option<Owned> {

@@ -33,13 +33,23 @@ impl Database {
     /// [`Error::Open`], [`Error::TooNew`] (nothing was changed) and [`Error::Migration`] (the
     /// migrations before it stay).
     pub fn open(path: &Path, schema: &Schema) -> Result<Self, Error> {
-        let opening = |source| Error::Open { path: path.into(), source };
-        let mut writer = Connection::open(path).map_err(opening)?;
-        configure(&writer).map_err(opening)?;
-        writer.pragma_update(None, "journal_mode", "wal").map_err(opening)?;
-        set_synchronous(&writer, Synchronous::Full).map_err(opening)?;
+        Self::open_after(path, schema, |_| Ok(()))
+    }
+
+    /// Opens the file, and brings it to the schema if `look` has nothing against it.
+    fn open_after(
+        path: &Path,
+        schema: &Schema,
+        look: impl FnOnce(&Connection) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
+        let opening = Error::opening(path);
+        let mut writer = Connection::open(path).map_err(&opening)?;
+        configure(&writer).map_err(&opening)?;
+        writer.pragma_update(None, "journal_mode", "wal").map_err(&opening)?;
+        set_synchronous(&writer, Synchronous::Full).map_err(&opening)?;
+        look(&writer)?;
         migrate(&mut writer, path, schema)?;
-        set_synchronous(&writer, schema.synchronous).map_err(opening)?;
+        set_synchronous(&writer, schema.synchronous).map_err(&opening)?;
         Ok(Self {
             path: path.into(),
             synchronous: schema.synchronous,
@@ -49,37 +59,41 @@ impl Database {
     }
 
     /// As [`Self::open`], for a database without which the trees in these directories would be taken for garbage: where it
-    /// is lost and one of them has entries, it is not made anew.
+    /// is lost and one of them has entries, it is not made anew, and one that is damaged is not written.
     ///
     /// # Errors
-    /// As [`Self::open`], and [`Error::Lost`].
+    /// As [`Self::open`], [`Error::Lost`], and [`Error::Damaged`].
     pub fn open_that_records(path: &Path, schema: &Schema, trees: &[PathBuf]) -> Result<Self, Error> {
+        Self::find(path, trees)?;
+        Self::open_after(path, schema, |connection| check(connection, path))
+    }
+
+    /// Whether there is a database that records what these directories have; `false` where there is none, and nothing
+    /// to be recorded. Nothing is opened.
+    ///
+    /// # Errors
+    /// [`Error::Lost`].
+    pub fn find(path: &Path, trees: &[PathBuf]) -> Result<bool, Error> {
         let has_bytes = |path: &Path| std::fs::metadata(path).is_ok_and(|file| file.len() > 0);
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
-        if !has_bytes(path) && !has_bytes(Path::new(&log)) {
-            let has_entries =
-                |tree: &&PathBuf| std::fs::read_dir(tree).is_ok_and(|mut entries| entries.next().is_some());
-            if let Some(left) = trees.iter().find(has_entries) {
-                return Err(Error::Lost { path: path.into(), left: left.clone() });
-            }
+        if has_bytes(path) || has_bytes(Path::new(&log)) {
+            return Ok(true);
         }
-        Self::open(path, schema)
+        let has_entries =
+            |tree: &&PathBuf| std::fs::read_dir(tree).is_ok_and(|mut entries| entries.next().is_some());
+        match trees.iter().find(has_entries) {
+            Some(left) => Err(Error::Lost { path: path.into(), left: left.clone() }),
+            None => Ok(false),
+        }
     }
 
     /// Asserts that the file is a whole database. Reads all of it.
     ///
     /// # Errors
-    /// One that [`Error::is_damaged`].
+    /// [`Error::Damaged`], or what kept it from being read.
     pub fn check(&self) -> Result<(), Error> {
-        let said = self.read::<_, Error>(|transaction| {
-            Ok(transaction.pragma_query_value(None, "quick_check", |row| row.get::<_, String>(0))?)
-        })?;
-        if said == "ok" {
-            return Ok(());
-        }
-        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-        Err(Error::Sql(rusqlite::Error::SqliteFailure(code, Some(said))))
+        self.read(|transaction| check(transaction, &self.path))
     }
 
     /// Opens a file that is there, also beside the process that writes it, to read it as it is: nothing is
@@ -88,11 +102,11 @@ impl Database {
     /// # Errors
     /// [`Error::Open`], also where there is no file.
     pub fn open_to_read(path: &Path) -> Result<Self, Error> {
-        let opening = |source| Error::Open { path: path.into(), source };
+        let opening = Error::opening(path);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(opening)?;
-        configure(&connection).map_err(opening)?;
-        connection.pragma_update(None, "query_only", true).map_err(opening)?;
+        let connection = Connection::open_with_flags(path, flags).map_err(&opening)?;
+        configure(&connection).map_err(&opening)?;
+        connection.pragma_update(None, "query_only", true).map_err(&opening)?;
         Ok(Self {
             path: path.into(),
             synchronous: Synchronous::Normal,
@@ -163,12 +177,12 @@ impl Database {
     }
 
     fn open_reader(&self) -> Result<Connection, Error> {
-        let opening = |source| Error::Open { path: self.path.clone(), source };
+        let opening = Error::opening(&self.path);
         // Read-only by pragma, not by open flag: the last reader to close must be able to tidy the WAL.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let reader = Connection::open_with_flags(&self.path, flags).map_err(opening)?;
-        configure(&reader).map_err(opening)?;
-        reader.pragma_update(None, "query_only", true).map_err(opening)?;
+        let reader = Connection::open_with_flags(&self.path, flags).map_err(&opening)?;
+        configure(&reader).map_err(&opening)?;
+        reader.pragma_update(None, "query_only", true).map_err(&opening)?;
         Ok(reader)
     }
 }
@@ -194,6 +208,12 @@ fn transact<T, E: From<Error>>(
         reached(Point::Committed);
     }
     Ok(value)
+}
+
+fn check(connection: &Connection, path: &Path) -> Result<(), Error> {
+    let said: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(Error::opening(path))?;
+    if said == "ok" { Ok(()) } else { Err(Error::Damaged { path: path.into(), said }) }
 }
 
 fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
@@ -409,7 +429,18 @@ mod tests {
         let mut bytes = std::fs::read(&path).expect("read");
         bytes.iter_mut().skip(100).for_each(|byte| *byte = 0x5a);
         std::fs::write(&path, bytes).expect("written");
+        let damaged = std::fs::read(&path).expect("read");
         let found = scratch.open(&[ONE]).and_then(|database| database.check());
-        assert!(found.is_err_and(|error| error.is_damaged()));
+        let error = found.expect_err("it is damaged");
+        assert!(error.is_damaged(), "{error}");
+        // Where it is the only record of something, it is not opened, and the file and what to do are named.
+        let schema = Schema { migrations: &[ONE, ADDS], synchronous: Synchronous::Full };
+        let error = Database::open_that_records(&path, &schema, &[]).expect_err("it is damaged");
+        let text = error.to_string();
+        assert!(
+            error.is_damaged() && text.contains("x.db is damaged") && text.contains(".recover"),
+            "{text}"
+        );
+        assert_eq!(std::fs::read(&path).expect("read"), damaged, "nothing was changed");
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong with a database.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gantry_model::ErrorKind;
 
@@ -53,8 +53,25 @@ pub enum Error {
         /// A directory of what it has records of.
         left: PathBuf,
     },
+    /// The file's bytes are no database, or not a whole one. Nothing was changed.
+    #[error(
+        "the database {path} is damaged ({said}): put a copy of it back, or what can still be read of it (sqlite3 {path} .recover)",
+        path = path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        said: String,
+    },
+    /// The file system has no room for what a database needs to be opened.
+    #[error("the disk of the database {path} is full: make room there and try again", path = path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
     /// A statement failed.
-    #[error("a database operation failed")]
+    #[error("{}", if is_damage(.0) { "a database is damaged: gantry system fsck says which" } else { "a database operation failed" })]
     Sql(#[from] rusqlite::Error),
 }
 
@@ -71,17 +88,54 @@ impl Error {
                     _ => ErrorKind::Internal,
                 }
             }
-            Self::TooNew { .. } | Self::Lost { .. } => ErrorKind::Internal,
+            Self::Full { .. } => ErrorKind::Unavailable,
+            Self::TooNew { .. } | Self::Lost { .. } | Self::Damaged { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// Says why a file could not be opened, or not be read when it was.
+    pub(crate) fn opening(path: &Path) -> impl Fn(rusqlite::Error) -> Self {
+        move |source| {
+            if is_damage(&source) {
+                return Self::Damaged { path: path.into(), said: said(&source) };
+            }
+            // The log's index is a file that is written through memory: SQLite has no word of its own for want of room
+            // there.
+            let is_io = source.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure);
+            let of_room = source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+            let room = || rustix::fs::statvfs(path.parent()?).ok();
+            if of_room || is_io && room().is_some_and(|disk| disk.f_bavail * disk.f_frsize < NEEDED_BYTES) {
+                return Self::Full { path: path.into() };
+            }
+            Self::Open { path: path.into(), source }
         }
     }
 
     /// Whether the file's bytes are no database, or not a whole one.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
-        let (Self::Open { source, .. } | Self::Migration { source, .. } | Self::Sql(source)) = self else {
-            return false;
-        };
-        let code = source.sqlite_error_code();
-        matches!(code, Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Open { source, .. } | Self::Migration { source, .. } | Self::Sql(source) => {
+                is_damage(source)
+            }
+            Self::TooNew { .. } | Self::Lost { .. } | Self::Full { .. } => false,
+        }
+    }
+}
+
+/// What SQLite needs beside an open database: the first part of the log's index.
+const NEEDED_BYTES: u64 = 64 << 10;
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(code, Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
+}
+
+/// SQLite's own words.
+fn said(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqliteFailure(_, Some(text)) => text.clone(),
+        error => error.to_string(),
     }
 }

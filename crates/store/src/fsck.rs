@@ -11,6 +11,7 @@ use gantry_state::Database;
 use gantry_state::rusqlite::Transaction;
 
 use crate::Error;
+use crate::content::digest_of;
 use crate::trash::names;
 
 /// The sort of a thing in an [`Inventory`].
@@ -71,10 +72,27 @@ pub struct Inventory {
 
 /// Looks at a data root without opening it as a store: nothing is made, locked, recovered or removed.
 ///
+/// `None` where no store ever was.
+///
 /// # Errors
-/// There is no store, or it cannot be read.
-pub fn inspect(root: &Path) -> Result<Inventory, Error> {
-    inventory(&Database::open_to_read(&root.join("content.db"))?, root)
+/// The database is lost or damaged, or something cannot be read.
+pub fn inspect(root: &Path) -> Result<Option<Inventory>, Error> {
+    let path = root.join("content.db");
+    if !Database::find(&path, &recorded(root)?)? {
+        return Ok(None);
+    }
+    let database = Database::open_to_read(&path)?;
+    database.check()?;
+    inventory(&database, root).map(Some)
+}
+
+/// What would be swept as garbage, had the database no records.
+pub(crate) fn recorded(root: &Path) -> Result<Vec<PathBuf>, Error> {
+    let directory = root.join("layers");
+    // Where no store ever was there is none.
+    let layers = if directory.exists() { names(&directory)? } else { Vec::new() };
+    let layers = layers.iter().filter(|name| *name != "0").map(|name| root.join("layers").join(name));
+    Ok(["snapshots", "content/blobs/sha256"].map(|tree| root.join(tree)).into_iter().chain(layers).collect())
 }
 
 /// What is below the data root beside what is recorded.
@@ -84,12 +102,18 @@ pub(crate) struct Contents {
     /// `layers/<id>` and `snapshots/<id>` without a row.
     pub(crate) stray_trees: Vec<String>,
     pub(crate) stray_trash: Vec<OsString>,
+    /// Without a row, and nothing that we make: somebody else's, which no sweep takes.
+    pub(crate) strangers: Vec<PathBuf>,
     pub(crate) lost_snapshots: Vec<String>,
     pub(crate) lost_layers: Vec<String>,
     pub(crate) lost_blobs: Vec<String>,
 }
 
-/// Blobs whose files are of another size than was recorded, with both.
+/// Up to so many bytes of a blob are read to see whether they are what its name says: those of all configurations,
+/// manifests and indexes, and hardly those of a layer.
+const READ_BYTES: u64 = 1 << 20;
+
+/// Blobs that are not what they were recorded as, each with what is wrong.
 fn damaged_blobs(database: &Database, root: &Path) -> Result<Vec<String>, Error> {
     let sizes = database.read::<_, Error>(|transaction| {
         let mut rows = transaction.prepare("SELECT lower(hex(digest)), size FROM blob ORDER BY digest")?;
@@ -98,27 +122,60 @@ fn damaged_blobs(database: &Database, root: &Path) -> Result<Vec<String>, Error>
     })?;
     let directory = root.join("content/blobs/sha256");
     let damaged = sizes.into_iter().filter_map(|(name, recorded)| {
+        let path = directory.join(&name);
         // One that is not there is found elsewhere.
-        let found = directory.join(&name).symlink_metadata().ok()?.len();
-        (u64::try_from(recorded) != Ok(found))
-            .then(|| format!("{name} has {found} bytes instead of {recorded}, and"))
+        let found = path.symlink_metadata().ok()?.len();
+        if u64::try_from(recorded) != Ok(found) {
+            return Some(format!("{name} has {found} bytes instead of {recorded}, and"));
+        }
+        let other = found <= READ_BYTES && digest_of(&std::fs::read(&path).ok()?).hex() != name;
+        other.then(|| format!("{name} has other bytes than it had, and"))
     });
     Ok(damaged.collect())
 }
 
-/// What lies between the data root and the blobs, and is neither.
-fn strangers(root: &Path) -> Result<Vec<String>, Error> {
+/// What lies beside our things in our directories and is nobody's.
+fn strangers(root: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut strangers = Vec::new();
-    for (directory, known) in [("content", "blobs"), ("content/blobs", "sha256")] {
-        let there = names(&root.join(directory))?;
-        strangers.extend(
-            there
-                .iter()
-                .filter(|name| name.as_os_str() != known)
-                .map(|name| root.join(directory).join(name).display().to_string()),
-        );
+    let mut look = |directory: PathBuf, is_ours: &dyn Fn(&str) -> bool| -> Result<(), Error> {
+        let there = names(&directory)?;
+        let foreign = there.iter().filter(|name| !name.to_str().is_some_and(is_ours));
+        strangers.extend(foreign.map(|name| directory.join(name)));
+        Ok(())
+    };
+    look(root.join("content"), &|name| name == "blobs")?;
+    look(root.join("content/blobs"), &|name| name == "sha256")?;
+    for parent in ["layers", "snapshots"] {
+        for tree in names(&root.join(parent))? {
+            let path = root.join(parent).join(&tree);
+            // What is no tree was looked at as a whole.
+            if path.is_dir() && tree == "0" {
+                look(path, &|name| matches!(name, "fs" | "below") || name.starts_with("mount-points."))?;
+            } else if path.is_dir() {
+                look(path, &|name| TREE.contains(&name))?;
+            }
+        }
     }
     Ok(strangers)
+}
+
+/// What a layer's or snapshot's directory has, of either driver.
+const TREE: [&str; 4] = ["fs", "merged", "prepared", "work"];
+
+/// Whether something without a row is what a crash may leave of a blob, of a layer, of a snapshot, or in the trash.
+fn may_be_ours(root: &Path, directory: &str, name: &std::ffi::OsStr) -> bool {
+    let is_tree = || {
+        let path = root.join(directory).join(name);
+        let has = names(&path).unwrap_or_default();
+        path.is_dir() && has.iter().all(|name| name.to_str().is_some_and(|name| TREE.contains(&name)))
+    };
+    let Some(name) = name.to_str() else { return false };
+    match directory {
+        "content/blobs/sha256" => gantry_model::Digest::from_hex(name).is_ok(),
+        "layers" => name.parse::<u64>().is_ok() && is_tree(),
+        "snapshots" => name.parse::<gantry_model::SnapshotId>().is_ok() && is_tree(),
+        _ => name.parse::<u64>().is_ok(),
+    }
 }
 
 fn column(transaction: &Transaction<'_>, sql: &str) -> Result<HashSet<String>, Error> {
@@ -144,29 +201,33 @@ pub(crate) fn contents(database: &Database, root: &Path) -> Result<Contents, Err
         let have: HashSet<_> = have.iter().filter_map(|name| name.to_str()).collect();
         rows.iter().filter(|row| !have.contains(row.as_str())).cloned().collect()
     };
-    let stray = |have: &[OsString], rows: &HashSet<String>| -> Vec<OsString> {
-        have.iter().filter(|name| !name.to_str().is_some_and(|name| rows.contains(name))).cloned().collect()
+    let mut strangers = Vec::new();
+    let mut stray = |directory: &str, have: &[OsString], rows: &HashSet<String>| -> Vec<OsString> {
+        let unknown = have.iter().filter(|name| !name.to_str().is_some_and(|name| rows.contains(name)));
+        let (ours, foreign): (Vec<_>, Vec<_>) =
+            unknown.cloned().partition(|name| may_be_ours(root, directory, name));
+        strangers.extend(foreign.into_iter().map(|name| root.join(directory).join(name)));
+        ours
     };
-    let (have_blobs, have_layers) = (list("content/blobs/sha256")?, list("layers")?);
+    let (have_blobs, mut have_layers) = (list("content/blobs/sha256")?, list("layers")?);
+    have_layers.retain(|name| name != "0");
     let (have_snapshots, have_trash) = (list("snapshots")?, list("trash")?);
     let mut stray_trees = Vec::new();
     for (directory, have, rows) in
         [("layers", &have_layers, &layers), ("snapshots", &have_snapshots, &snapshots)]
     {
-        let trees = stray(have, rows).into_iter().filter_map(|name| name.into_string().ok());
-        stray_trees.extend(
-            trees
-                .map(|name| format!("{directory}/{name}"))
-                .filter(|tree| tree != "layers/0" && !leaving.contains(tree)),
-        );
+        let trees = stray(directory, have, rows).into_iter().filter_map(|name| name.into_string().ok());
+        stray_trees
+            .extend(trees.map(|name| format!("{directory}/{name}")).filter(|tree| !leaving.contains(tree)));
     }
     Ok(Contents {
-        stray_blobs: stray(&have_blobs, &blobs),
+        stray_blobs: stray("content/blobs/sha256", &have_blobs, &blobs),
         stray_trees,
-        stray_trash: stray(&have_trash, &trash),
+        stray_trash: stray("trash", &have_trash, &trash),
         lost_snapshots: missing(&have_snapshots, &snapshots),
         lost_layers: missing(&have_layers, &ready),
         lost_blobs: missing(&have_blobs, &blobs),
+        strangers,
     })
 }
 
@@ -224,7 +285,10 @@ pub(crate) fn inventory(database: &Database, root: &Path) -> Result<Inventory, E
                 OwnedKind::Snapshot => vec!["its record".into()],
                 _ => holders.remove(&(noun.to_owned(), text)).unwrap_or_default(),
             };
-            inventory.owned.push(Owned { kind, path: root.join(directory).join(name), holders });
+            let path = root.join(directory).join(name);
+            if !contents.strangers.contains(&path) {
+                inventory.owned.push(Owned { kind, path, holders });
+            }
         }
     }
     let leases = database.read::<_, Error>(|transaction| {
@@ -253,7 +317,11 @@ pub(crate) fn inventory(database: &Database, root: &Path) -> Result<Inventory, E
         damaged_blobs(database, root)?,
         "is a blob that is damaged: remove the images that use it and make them again",
     );
-    find(strangers(root)?, "is not ours: move it elsewhere");
+    // What lies in a stranger is the stranger's.
+    let mut within = strangers(root)?;
+    within.retain(|path| !contents.strangers.iter().any(|stranger| path.starts_with(stranger)));
+    let strangers = contents.strangers.into_iter().chain(within);
+    find(strangers.map(|path| path.display().to_string()).collect(), "is not ours: move it elsewhere");
     find(
         contents.lost_blobs,
         "is a blob whose bytes are gone: remove the images that use it and make them again",

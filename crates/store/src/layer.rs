@@ -122,7 +122,10 @@ impl Layers {
             // What collects blobs must not take one that has its name and no row yet.
             let _blobs = self.store.blobs.lock();
             let finished = unpacked.finish()?;
-            self.store.finish_layer(id, &finished, lease, |_| Ok(()))
+            let recorded = self.store.finish_layer(id, &finished, lease, |_| Ok(()));
+            recorded.inspect_err(|_| {
+                finished.blob.iter().for_each(|blob| self.store.forget_unrecorded(&blob.digest));
+            })
         });
         if result.is_err() {
             self.store.abandon_layer(id);

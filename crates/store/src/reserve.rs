@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use rustix::fs::FallocateFlags;
 
@@ -18,14 +19,8 @@ const BYTES: u64 = 1 << 20;
 impl Inner {
     /// Gives the blocks up. Whether there were some.
     pub(crate) fn spend_reserve(&self) -> bool {
-        let spent = File::options().write(true).open(self.path(NAME)).and_then(|file| {
-            let had_blocks = file.metadata()?.blocks() > 0;
-            file.set_len(0)?;
-            Ok(had_blocks)
-        });
-        let spent = spent.unwrap_or(false);
+        let spent = spend(&self.root);
         if spent {
-            tracing::warn!("the disk is full: the reserve is given up, so that something can be removed");
             self.background.wake();
         }
         spent
@@ -48,4 +43,18 @@ impl Inner {
             tracing::debug!(%error, "no reserve");
         }
     }
+}
+
+/// Gives up the blocks of the data root's reserve. Whether there were some.
+pub(crate) fn spend(root: &Path) -> bool {
+    let spent = File::options().write(true).open(root.join(NAME)).and_then(|file| {
+        let had_blocks = file.metadata()?.blocks() > 0;
+        file.set_len(0)?;
+        Ok(had_blocks)
+    });
+    let spent = spent.unwrap_or(false);
+    if spent {
+        tracing::warn!("the disk is full: the reserve is given up, so that something can be removed");
+    }
+    spent
 }

@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gantry_model::LayerId;
+use gantry_model::failpoint::{Point, reached};
+use gantry_model::{ErrorKind, LayerId};
 use gantry_state::Database;
 use gantry_state::rusqlite::{OptionalExtension, Transaction};
 use parking_lot::Mutex;
@@ -17,7 +18,7 @@ use crate::schema::SCHEMA;
 use crate::snapshot::driver::{self, Driver};
 use crate::snapshot::mount_points;
 use crate::trash::{self, Background, Tombstone};
-use crate::{Error, Images, Layers, Leases, Snapshots, content, fsck, gc};
+use crate::{Error, Images, Layers, Leases, Snapshots, content, fsck, gc, reserve};
 
 /// Which snapshot driver to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,7 +50,7 @@ pub(crate) struct Inner {
     /// Absolute, without links.
     pub(crate) root: PathBuf,
     /// The root, locked: the lock goes with the descriptor.
-    pub(crate) directory: OwnedFd,
+    pub(crate) directory: Arc<OwnedFd>,
     pub(crate) database: Database,
     pub(crate) driver: Box<dyn Driver>,
     pub(crate) boot: String,
@@ -75,15 +76,10 @@ impl Inner {
 const DIRECTORIES: [&str; 6] =
     ["content/blobs/sha256", "layers/0/fs", "layers/0/below", "snapshots", "trash", "tmp"];
 
-/// What would be swept as garbage, had the database no records.
-fn recorded(root: &Path) -> Result<Vec<PathBuf>, Error> {
-    let layers = trash::names(&root.join("layers"))?;
-    let layers = layers.iter().filter(|name| *name != "0").map(|name| root.join("layers").join(name));
-    Ok(["snapshots", "content/blobs/sha256"].map(|tree| root.join(tree)).into_iter().chain(layers).collect())
-}
-
 impl Store {
     /// Opens the data root, makes it if it is not there, and finishes what a crash interrupted.
+    ///
+    /// On a full disk the reserve is given up, so that what fills it can be removed.
     ///
     /// # Errors
     /// [`Error::InUse`], [`Error::Driver`], or what the file system or database said.
@@ -96,19 +92,29 @@ impl Store {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::InUse { path: root.clone() }),
             Err(error) => return Err(Error::io("lock", root)(error)),
         }
+        let directory = Arc::new(directory);
+        match Self::open_locked(root, &directory, options) {
+            Err(error) if error.kind() == ErrorKind::Unavailable && reserve::spend(root) => {
+                Self::open_locked(root, &directory, options)
+            }
+            result => result,
+        }
+    }
+
+    fn open_locked(root: &Path, directory: &Arc<OwnedFd>, options: &Options) -> Result<Self, Error> {
         for relative in DIRECTORIES {
             let path = root.join(relative);
             fs::create_dir_all(&path).map_err(Error::io("make", &path))?;
         }
         mount_points::make(root)?;
-        let database = Database::open_that_records(&root.join("content.db"), &SCHEMA, &recorded(root)?)?;
+        let database =
+            Database::open_that_records(&root.join("content.db"), &SCHEMA, &fsck::recorded(root)?)?;
         let boot =
             gantry_sys::process::boot_id().map_err(Error::io("read", "/proc/sys/kernel/random/boot_id"))?;
         let driver = choose_driver(&database, root, options.driver)?;
-        let root = root.clone();
         let inner = trash::start(|background| Inner {
-            root,
-            directory,
+            root: root.into(),
+            directory: Arc::clone(directory),
             database,
             driver,
             boot,
@@ -250,6 +256,7 @@ fn recover(inner: &Inner) -> Result<(), Error> {
         };
         Ok((buried, garbage))
     })?;
+    reached(Point::RecoverForgotten);
     inner.discard(&buried);
     gc::finish(inner, &garbage);
     for name in trash::names(&inner.path("tmp"))? {
@@ -258,6 +265,7 @@ fn recover(inner: &Inner) -> Result<(), Error> {
     sweep(inner)?;
     inner.fill_reserve();
     inner.background.wake();
+    reached(Point::RecoverStored);
     Ok(())
 }
 

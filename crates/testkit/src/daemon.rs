@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -165,16 +165,30 @@ impl Daemon {
     /// # Panics
     /// It ends, or does not answer within 30 seconds.
     pub fn start_with(&self, environment: &[(&str, &str)]) {
+        if let Err(status) = self.try_start(environment) {
+            panic!("gantryd ended with {status}:\n{}", self.log());
+        }
+    }
+
+    /// As [`Self::start_with`]; how it ended, where it did so before it answered.
+    ///
+    /// # Errors
+    /// It ended.
+    ///
+    /// # Panics
+    /// It does not answer within 30 seconds.
+    pub fn try_start(&self, environment: &[(&str, &str)]) -> Result<(), ExitStatus> {
         let mut child = self.spawn(environment);
         let begun = Instant::now();
         while !crate::http::pings(&self.socket) {
             if let Some(status) = child.try_wait().expect("the child is ours") {
-                panic!("gantryd ended with {status}:\n{}", self.log());
+                return Err(status);
             }
             assert!(begun.elapsed() < Duration::from_secs(30), "gantryd does not answer:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
         *self.own().child.lock().expect("no test panics while it holds this") = Some(child);
+        Ok(())
     }
 
     /// Starts it and kills it after a moment, wherever it has come to.

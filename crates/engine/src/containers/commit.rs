@@ -124,7 +124,7 @@ impl Containers {
         let mark = mark(&self.core, id);
         // Without a mark a crash would leave it frozen.
         match fs::File::create_new(&mark) {
-            Ok(_) => {}
+            Ok(_) => reached(Point::CommitMarked),
             // Another commit holds it, and thaws it.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
             Err(error) => return Err(Error::Internal(format!("cannot make {}: {error}", mark.display()))),

@@ -1,5 +1,6 @@
 //! What every container's task needs, and the rows that tasks write.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -180,6 +181,17 @@ pub(crate) fn one(transaction: &Transaction<'_>, id: &ContainerId) -> Result<Opt
     let Some((boot, seq, record, state)) = row else { return Ok(None) };
     let (record, state) = (serde_json::from_str(&record)?, serde_json::from_str(&state)?);
     Ok(Some(Row { record, state, seq: u64::try_from(seq).unwrap_or(0), boot }))
+}
+
+/// Who has a row, also one that cannot be read.
+///
+/// # Errors
+/// [`LedgerError`].
+pub(crate) fn ids(transaction: &Transaction<'_>) -> Result<BTreeSet<ContainerId>, LedgerError> {
+    let mut statement = transaction.prepare("SELECT id FROM containers")?;
+    let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+    let ids = rows.collect::<Result<Vec<_>, _>>()?;
+    Ok(ids.into_iter().filter_map(|id| id.parse().ok()).collect())
 }
 
 /// All rows; one that cannot be read is left out with a warning.

@@ -12,27 +12,43 @@ use super::{Caretaker, Inventory, Looking};
 /// How the directory of a volume that is being removed begins.
 use crate::volumes::DOOMED;
 
+/// What a container's directory has.
+const CONTAINER_PARTS: [&str; 4] = ["hostname", "hosts", "log", "resolv.conf"];
+
+/// What a volume's directory has.
+const VOLUME_PARTS: [&str; 2] = ["_data", "volume.json"];
+
 /// What an exec root has.
 const RUN_PARTS: [&str; 4] = ["b", "c", "lock", "net"];
 
 impl Looking<'_> {
-    pub(super) fn containers(&self, snapshots: &BTreeSet<String>, inventory: &mut Inventory) {
+    pub(super) fn containers(&self, snapshots: Option<&BTreeSet<String>>, inventory: &mut Inventory) {
         let advice = self.advice();
         let directory = self.places.data_root.join("containers");
         let there: BTreeSet<String> = names(&directory).into_iter().collect();
         for name in &there {
+            let path = directory.join(name);
             match self.records.name(name) {
-                Some(holder) => inventory.own("container", directory.join(name).display(), holder),
-                None => {
-                    inventory.find(format!("{} is no container's: {advice}", directory.join(name).display()))
+                Some(holder) => {
+                    strangers(&path, &CONTAINER_PARTS, inventory);
+                    inventory.own("container", path.display(), holder);
                 }
+                None if is_id(name) => {
+                    inventory.find(format!("{} is no container's: {advice}", path.display()));
+                }
+                None => stranger(&path, inventory),
             }
+        }
+        for id in &self.records.unreadable {
+            inventory.find(format!(
+                "the record of container {id} cannot be read, and what it has is left alone: start the gantryd that wrote it"
+            ));
         }
         for (id, row) in &self.records.containers {
             if !there.contains(id.as_str()) {
                 inventory.find(format!("container {} has lost its directory: remove it", row.record.name));
             }
-            if !snapshots.contains(id.as_str()) {
+            if snapshots.is_some_and(|snapshots| !snapshots.contains(id.as_str())) {
                 inventory.find(format!(
                     "container {} has no writable layer, because it was being made or removed: {advice}",
                     row.record.name
@@ -40,7 +56,7 @@ impl Looking<'_> {
             }
         }
         // Others are the builder's.
-        for snapshot in snapshots.iter().filter(|name| name.parse::<ContainerId>().is_ok()) {
+        for snapshot in snapshots.into_iter().flatten().filter(|name| is_id(name)) {
             if self.records.name(snapshot).is_none() {
                 inventory.find(format!("snapshot {snapshot} is no container's: {advice}"));
             }
@@ -58,7 +74,10 @@ impl Looking<'_> {
                     path.display(),
                     self.advice()
                 ));
+            } else if !path.is_dir() {
+                stranger(&path, inventory);
             } else if self.records.volumes.contains(&name) {
+                strangers(&path, &VOLUME_PARTS, inventory);
                 let users = self.records.containers.values().filter(|row| {
                     row.record.mounts.iter().any(|point| point.name == name && !point.name.is_empty())
                 });
@@ -91,6 +110,10 @@ impl Looking<'_> {
         }
         for name in names(&root.join("c")) {
             let path = root.join("c").join(&name);
+            if !is_id(&name) {
+                stranger(&path, inventory);
+                continue;
+            }
             match self.records.name(&name) {
                 Some(holder) if self.records.is_up(&name) => {
                     inventory.own("shim directory", path.display(), holder);
@@ -122,6 +145,21 @@ impl Looking<'_> {
                 }
             }
         }
+    }
+}
+
+fn is_id(name: &str) -> bool {
+    name.parse::<ContainerId>().is_ok()
+}
+
+fn stranger(path: &Path, inventory: &mut Inventory) {
+    inventory.find(format!("{} is not ours: move it elsewhere", path.display()));
+}
+
+/// Finds what lies in a directory of ours and is none of its parts.
+fn strangers(directory: &Path, parts: &[&str], inventory: &mut Inventory) {
+    for name in names(directory).iter().filter(|name| !parts.contains(&name.as_str())) {
+        stranger(&directory.join(name), inventory);
     }
 }
 

@@ -151,12 +151,14 @@ impl Looking<'_> {
             .and_then(|host| {
                 let things = owned::list(&host).map_err(|error| crate::chain(&error))?;
                 let ports = ports::list(&host).map_err(|error| crate::chain(&error))?;
-                Ok((things, ports))
+                let strangers = owned::strangers(&host).map_err(|error| crate::chain(&error))?;
+                Ok((things, ports, strangers))
             });
-        let (things, published) = match found {
+        let (things, published, strangers) = match found {
             Ok(found) => found,
             Err(error) => return inventory.unseen.push(format!("the network: {error}")),
         };
+        strangers.into_iter().for_each(|finding| inventory.find(finding));
         let advice = self.advice();
         for thing in &things {
             match thing {

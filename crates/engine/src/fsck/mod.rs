@@ -75,16 +75,16 @@ impl Inventory {
     }
 }
 
-/// Looks at everything. `snapshots` are the names of those that the store has.
+/// Looks at everything. `snapshots` are the names of those that the store has; `None` where it cannot say.
 ///
 /// # Errors
-/// The engine database cannot be read; in words.
+/// The engine database cannot be read, without which nothing can be explained; in words.
 pub fn inspect(
     places: &Places,
     caretaker: Caretaker,
-    snapshots: &BTreeSet<String>,
+    snapshots: Option<&BTreeSet<String>>,
 ) -> Result<Inventory, String> {
-    let records = Records::read(&places.data_root.join("engine.db"))?;
+    let records = Records::read(&places.data_root)?;
     let mut inventory = Inventory::default();
     let looking = Looking { places, caretaker, records: &records };
     looking.containers(snapshots, &mut inventory);

@@ -15,6 +15,8 @@ use crate::sandboxes::{self, Attached};
 /// The rows.
 pub struct Records {
     pub(super) containers: BTreeMap<ContainerId, Row>,
+    /// Who has a row that cannot be read.
+    pub(super) unreadable: BTreeSet<ContainerId>,
     pub(super) volumes: BTreeSet<String>,
     /// By id: who made it, what it has, and how many live in it.
     pub(super) sandboxes: BTreeMap<String, Sandbox>,
@@ -31,21 +33,27 @@ impl Records {
     /// Reads all. A root in which no engine ever was has none.
     ///
     /// # Errors
-    /// In words.
-    pub fn read(path: &Path) -> Result<Self, String> {
+    /// The database is lost, damaged, or cannot be read; in words.
+    pub fn read(data_root: &Path) -> Result<Self, String> {
         let mut records = Self {
             containers: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
             volumes: BTreeSet::new(),
             sandboxes: BTreeMap::new(),
             networks: BTreeMap::new(),
         };
-        if !path.exists() {
-            return Ok(records);
-        }
-        let database = Database::open_to_read(path).map_err(|error| crate::chain(&error))?;
+        let path = data_root.join("engine.db");
+        let opened = Database::find(&path, &[data_root.join("containers")]).and_then(|is_there| {
+            let database = is_there.then(|| Database::open_to_read(&path)).transpose()?;
+            database.iter().try_for_each(Database::check)?;
+            Ok(database)
+        });
+        let Some(database) = opened.map_err(|error| crate::chain(&error))? else { return Ok(records) };
         database
             .read::<_, LedgerError>(|transaction| {
+                records.unreadable = core::ids(transaction)?;
                 for row in core::all(transaction)? {
+                    records.unreadable.remove(&row.record.id);
                     records.containers.insert(row.record.id.clone(), row);
                 }
                 let mut names = transaction.prepare("SELECT name FROM volumes")?;
@@ -77,16 +85,21 @@ impl Records {
 
     /// How a container is called for people.
     pub(super) fn name(&self, id: &str) -> Option<String> {
-        let row = self.containers.get(&id.parse::<ContainerId>().ok()?)?;
+        let id = id.parse::<ContainerId>().ok()?;
+        if self.unreadable.contains(&id) {
+            return Some(format!("container {id}, whose record cannot be read"));
+        }
+        let row = self.containers.get(&id)?;
         Some(format!("container {} ({})", row.record.name, row.state.status.as_str()))
     }
 
-    /// Whether a container's row says that a shim has it.
+    /// Whether a container's row says that a shim has it, or may say so.
     pub(super) fn is_up(&self, id: &str) -> bool {
-        let row = id.parse::<ContainerId>().ok().and_then(|id| self.containers.get(&id));
-        row.is_some_and(|row| {
-            matches!(row.state.status, Status::Running | Status::Paused | Status::Restarting)
-        })
+        let Ok(id) = id.parse::<ContainerId>() else { return false };
+        let is_up =
+            |row: &Row| matches!(row.state.status, Status::Running | Status::Paused | Status::Restarting);
+        // Of one that cannot be read nobody knows.
+        self.containers.get(&id).map_or_else(|| self.unreadable.contains(&id), is_up)
     }
 
     /// All published ports.

@@ -418,6 +418,7 @@ fn make_directory(data: &Path, record: &str) -> io::Result<()> {
     let parent = data.parent().unwrap_or(data);
     fs::DirBuilder::new().recursive(true).mode(0o711).create(parent)?;
     fs::write(parent.join("volume.json"), record)?;
+    reached(Point::VolumeDescribed);
     match fs::DirBuilder::new().mode(0o755).create(data) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,

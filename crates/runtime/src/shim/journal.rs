@@ -26,6 +26,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use gantry_model::Timestamp;
+use gantry_model::failpoint::{Point, reached};
 use rustix::fs::{Mode, OFlags};
 
 use super::protocol::{Coalesced, Event, Record};
@@ -205,6 +206,7 @@ impl Journal {
             if file.set_len(0).is_ok() {
                 (self.bytes, self.first_seq) = (0, seq + 1);
                 self.coalesce_above_bytes = COMPACT_ABOVE_BYTES;
+                reached(Point::ShimAcknowledged);
             }
         } else if self.bytes > COMPACT_ABOVE_BYTES && (seq - self.first_seq) * 2 > self.last_seq - seq {
             self.rewrite(|records| records);

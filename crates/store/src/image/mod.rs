@@ -176,6 +176,17 @@ pub enum ImageError {
     /// The configuration is not one, or does not fit the layers.
     #[error("invalid image configuration: {0}")]
     InvalidConfig(String),
+    /// What its id is the digest of is not there any more, or not as it was.
+    #[error(
+        "the image {} is damaged ({reason}): remove it (rmi {}) and make it again",
+        .image, .image.hex().get(..12).unwrap_or_default()
+    )]
+    Damaged {
+        /// Its id.
+        image: Digest,
+        /// What is wrong.
+        reason: String,
+    },
     /// An archive was not loaded.
     #[error(transparent)]
     Load(LoadError),
@@ -198,6 +209,7 @@ impl ImageError {
             Self::Load(error) => error.kind(),
             Self::Save(error) => error.kind(),
             Self::Store(error) => error.kind(),
+            Self::Damaged { .. } => ErrorKind::Internal,
         }
     }
 }

@@ -10,7 +10,7 @@ use gantry_state::rusqlite::{OptionalExtension, Transaction};
 
 use super::names::{take_reference, target_of};
 use super::record::exists;
-use super::resolve::{Meaning, find, load};
+use super::resolve::{Meaning, find, load_anyhow};
 use super::{Image, ImageError, InUse, Removals, RemoveOptions, Removed, children, target};
 use crate::gc::{self, Garbage};
 use crate::layer::chain_ids;
@@ -90,7 +90,7 @@ struct Removal<'a> {
 impl Removal<'_> {
     fn by_text(&mut self, id: &Digest, meaning: &Meaning, text: &str) -> Result<(), ImageError> {
         let force = self.options.force;
-        let image = load(self.store, self.transaction, id)?;
+        let image = load_anyhow(self.store, self.transaction, id)?;
         let by_id = id.to_string().starts_with(text) || id.hex().starts_with(text);
         let (false, Meaning::Name(reference)) = (by_id, meaning) else {
             if is_single(&image.references) {
@@ -115,7 +115,7 @@ impl Removal<'_> {
             });
         }
         self.untag(reference, id)?;
-        let mut left: Vec<Reference> = load(self.store, self.transaction, id)?.references;
+        let mut left: Vec<Reference> = load_anyhow(self.store, self.transaction, id)?.references;
         // Digests of a repository go with its last tag.
         let same =
             |other: &Reference| (other.domain(), other.path()) == (reference.domain(), reference.path());
@@ -151,7 +151,7 @@ impl Removal<'_> {
             if !exists(self.transaction, &id)? {
                 return Ok(());
             }
-            let image = load(self.store, self.transaction, &id)?;
+            let image = load_anyhow(self.store, self.transaction, &id)?;
             let reasons = Reasons { references: !force, stopped: !force };
             if let Some(conflict) = self.conflict(&image, reasons)? {
                 let dangling = image.references.is_empty() && children(self.transaction, &id)?.is_empty();

@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use super::load::is_for;
 use super::names::{full_name, no_such, target_of};
 use super::{CONFIG_LIMIT_BYTES, Image, ImageError, target};
-use crate::content::Content;
+use crate::Error;
+use crate::content::{Content, digest_of};
 use crate::store::Inner;
 
 /// What was looked up since images last changed. Configurations never change.
@@ -42,9 +43,14 @@ impl Cache {
         if let Some(config) = self.0.lock().configs.get(id) {
             return Ok(config.clone());
         }
-        let bytes = Content { store: store.clone() }.read(id, CONFIG_LIMIT_BYTES)?;
-        let config =
-            serde_json::from_slice(&bytes).map_err(|error| ImageError::InvalidConfig(error.to_string()))?;
+        let damaged = |reason: String| ImageError::Damaged { image: *id, reason };
+        let bytes = match (Content { store: store.clone() }).read(id, CONFIG_LIMIT_BYTES) {
+            Ok(bytes) if digest_of(&bytes) == *id => bytes,
+            Ok(_) => return Err(damaged("the bytes of its configuration were changed".into())),
+            Err(Error::NoSuchBlob(_)) => return Err(damaged("its configuration is gone".into())),
+            Err(error) => return Err(error.into()),
+        };
+        let config = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         let config = Arc::new((config, bytes));
         let mut cached = self.0.lock();
         if cached.configs.len() >= CACHE_ENTRIES {
@@ -238,6 +244,31 @@ pub(super) fn load(
     transaction: &Transaction<'_>,
     id: &Digest,
 ) -> Result<Image, ImageError> {
+    let config = store.images.config(store, id);
+    // One that is not there says so before one that is damaged.
+    let image = rows(transaction, id)?;
+    let config = config?;
+    Ok(Image { config: config.0.clone(), config_bytes: config.1.clone(), ..image })
+}
+
+/// As [`load`], for those who list and remove: a damaged image has an empty configuration, so that it is seen and can
+/// go.
+pub(super) fn load_anyhow(
+    store: &Arc<Inner>,
+    transaction: &Transaction<'_>,
+    id: &Digest,
+) -> Result<Image, ImageError> {
+    match load(store, transaction, id) {
+        Err(error @ ImageError::Damaged { .. }) => {
+            tracing::warn!("{error}");
+            rows(transaction, id)
+        }
+        result => result,
+    }
+}
+
+/// What the database knows of an image: everything but its configuration.
+fn rows(transaction: &Transaction<'_>, id: &Digest) -> Result<Image, ImageError> {
     let sql = "SELECT parent FROM image WHERE id = ?1";
     let parent: Option<[u8; 32]> = transaction
         .prepare_cached(sql)?
@@ -262,11 +293,10 @@ pub(super) fn load(
         references.push(Reference::parse_normalized(&name)?);
         last_tagged = last_tagged.max(Some(Timestamp::from_nanos(tagged)));
     }
-    let config = store.images.config(store, id)?;
     Ok(Image {
         id: *id,
-        config: config.0.clone(),
-        config_bytes: config.1.clone(),
+        config: ImageConfig::default(),
+        config_bytes: Vec::new(),
         layers,
         size_bytes,
         parent: parent.map(Digest::from_sha256),
@@ -281,6 +311,8 @@ pub(super) fn list(store: &Arc<Inner>) -> Result<Vec<Arc<Image>>, ImageError> {
             .prepare_cached("SELECT id FROM image WHERE listed ORDER BY created DESC, recorded DESC, id")?
             .query_map([], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
-        ids.into_iter().map(|id| load(store, transaction, &Digest::from_sha256(id)).map(Arc::new)).collect()
+        ids.into_iter()
+            .map(|id| load_anyhow(store, transaction, &Digest::from_sha256(id)).map(Arc::new))
+            .collect()
     })
 }

@@ -1,6 +1,7 @@
 //! The store as its callers use it. Needs root: what it unpacks is owned by whom the archive names.
 
 mod archives;
+mod damage;
 mod format;
 mod images;
 mod loading;

@@ -260,3 +260,30 @@ fn a_container_that_filled_the_disk_can_be_removed() {
         bench.cli.ok(&["run", "--rm", BUSYBOX, "true"]);
     }
 }
+
+/// A disk that is full when the daemon starts: it starts, and what is not needed can be removed.
+#[test]
+fn a_daemon_starts_on_a_full_disk() {
+    if gantry_testkit::against_dockerd() {
+        return gantry_testkit::skip("the reserve is ours");
+    }
+    let Some(world) = World::new(64) else { return };
+    let bench = &world.bench;
+    let filler = world.disk.path().join("filler");
+    for end in [Daemon::stop, Daemon::kill] {
+        bench.cli.ok(&["create", "--name", NAME, BUSYBOX, "true"]);
+        end(&bench.daemon);
+        let mut file = std::fs::File::create(&filler).expect("there is room yet");
+        for bytes in [1 << 20, 1024] {
+            while std::io::Write::write_all(&mut file, &vec![1; bytes]).is_ok() {}
+            file.sync_all().expect("what was written has its room");
+        }
+        drop(file);
+        bench.daemon.start_again();
+        assert!(bench.cli.ok(&["ps", "-a"]).contains(NAME));
+        bench.cli.ok(&["rm", NAME]);
+        std::fs::remove_file(&filler).expect("it was made");
+        world.base.check(bench, "after the removal");
+        bench.cli.ok(&["run", "--rm", BUSYBOX, "true"]);
+    }
+}

@@ -113,3 +113,67 @@ fn a_full_clean_up_leaves_the_host_as_it_was() {
     assert_eq!(left, before);
     assert!(leak::left_of_processes(&bench.daemon).is_empty());
 }
+
+/// What others put where our things are is told by name, and what to do with it; the next start takes none of it, but
+/// for rules in our own chains.
+#[test]
+fn what_others_left_is_told() {
+    if gantry_testkit::against_dockerd() || ["ip", "nft"].iter().any(|name| in_path(name).is_none()) {
+        return gantry_testkit::skip("needs gantryd, ip and nft");
+    }
+    let Some(daemon) = Daemon::start(&[]) else { return };
+    let Some(bench) = Bench::new(daemon, Client::Gantry) else { return };
+    let root = bench.daemon.root().expect("ours").to_owned();
+    let bridge = std::fs::read_to_string(root.join("bridge")).expect("it has one");
+    let table = format!("gantry-{}", bridge.trim_start_matches("gt").trim_end_matches("b0"));
+    let id = bench.cli.ok(&["create", "-v", "named:/v", BUSYBOX, "true"]);
+    bench.daemon.kill();
+    for words in [
+        format!("ip link add {bridge}x type veth peer name {bridge}y"),
+        format!("ip link set {bridge}x master {bridge}"),
+        format!("nft add chain inet {table} mine"),
+        format!("nft add rule inet {table} forward counter"),
+    ] {
+        let mut words = words.split(' ');
+        let done = finish(Command::new(words.next().expect("a program")).args(words));
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+    let files = [
+        "data/notes".to_owned(),
+        "data/containers/notes".into(),
+        format!("data/containers/{id}/notes"),
+        "data/volumes/notes".into(),
+        "data/volumes/named/notes".into(),
+        "data/layers/notes".into(),
+        "run/notes".into(),
+        "run/c/notes".into(),
+    ];
+    files.iter().for_each(|path| std::fs::write(root.join(path), "precious").expect("written"));
+    let findings = || {
+        let said = finish(&mut bench.daemon.command("fsck")).stdout;
+        said.lines().filter(|line| line.starts_with("finding: ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let told = |findings: &[String], what: &str| {
+        assert!(findings.iter().any(|finding| finding.contains(what)), "{what}: {findings:#?}");
+    };
+    let found = findings();
+    assert_eq!(found.len(), files.len() + 3, "{found:#?}");
+    told(&found, "chain forward of nft table");
+    bench.daemon.start_again();
+    let found = findings();
+    assert_eq!(found.len(), files.len() + 2, "{found:#?}");
+    told(&found, &format!("link {bridge}x is plugged into {bridge} and not ours"));
+    told(&found, "chain mine of nft table");
+    for path in &files {
+        told(&found, &format!("{} is not ours: move it elsewhere", root.join(path).display()));
+        std::fs::remove_file(root.join(path)).expect("it is there yet");
+    }
+    finish(Command::new("ip").args(["link", "delete", &format!("{bridge}x")]));
+    // Nobody but the owner changes a table that has one.
+    bench.daemon.kill();
+    finish(Command::new("nft").args(["delete", "chain", "inet", &table, "mine"]));
+    bench.daemon.start_again();
+    bench.cli.ok(&["rm", &id]);
+    bench.cli.ok(&["volume", "rm", "named"]);
+    leak::check(&bench.daemon);
+}

@@ -12,7 +12,7 @@ use gantry_testkit::bench::BUSYBOX;
 use gantry_testkit::command::finish;
 use gantry_testkit::{Bench, Client, Daemon, Done, daemon, full, http, leak, until};
 
-use crate::survival::{files, records_are_true, volumes};
+use crate::survival::{files, kill_shims, records_are_true, volumes};
 
 /// What is crashed.
 pub(crate) struct Operation {
@@ -234,7 +234,7 @@ fn every_place_has_an_operation() {
     for place in places().into_iter().flatten() {
         let word = operation_of(&place);
         assert!(
-            word == "state" || OPERATIONS.iter().any(|operation| operation.word == word),
+            ["state", "recover"].contains(&word) || OPERATIONS.iter().any(|operation| operation.word == word),
             "no operation comes by {place}"
         );
     }
@@ -364,6 +364,53 @@ pub(crate) fn clean(bench: &Bench) {
         let answer = http::ask(bench.daemon.socket(), "POST", path, "");
         assert_eq!(answer.as_ref().map(|(status, _)| *status), Some(200), "{path}: {answer:?}");
     }
+}
+
+/// The start after a crash crashes too, everywhere, and the one after that finds everything as it must be.
+#[test]
+fn the_start_crashes() {
+    let Some(places) = places() else { return };
+    let Some(daemon) = Daemon::start(&[]) else { return };
+    let Some(bench) = Bench::new(daemon, Client::Gantry) else { return };
+    let base = Base::of(&bench);
+    walk(&places, "recover", |place, action| start_once(&bench, place, action, &base));
+}
+
+/// Crashes a start that has something to do for each of its parts: a container that lost its shim, others that were being
+/// made, and an image that was. Returns whether it came by the place.
+fn start_once(bench: &Bench, place: &str, action: &str, base: &Base) -> bool {
+    let what = format!("the start at {place} ({action})");
+    run(bench);
+    for (armed, half_done) in [
+        ("daemon.create.snapshot=1*return", &["create", "--name", "half", BUSYBOX, "true"][..]),
+        ("daemon.create.reserved=1*return", &["create", "--name", "less", BUSYBOX, "true"]),
+        ("daemon.create.volume-described=1*return", &["volume", "create", "half"]),
+    ] {
+        bench.daemon.kill();
+        bench.daemon.start_with(&[("FAILPOINTS_WHEN_READY", armed)]);
+        bench.cli.run(half_done);
+        assert!(bench.daemon.has_ended_within(Duration::from_secs(10)), "{what}: not after {half_done:?}");
+    }
+    bench.daemon.start_with(&[("FAILPOINTS_WHEN_READY", "daemon.import.image-synced=1*return")]);
+    import(bench);
+    assert!(bench.daemon.has_ended_within(Duration::from_secs(10)), "{what}: not after an import");
+    kill_shims(bench);
+    let crashed = bench.daemon.try_start(&[("FAILPOINTS", &format!("{place}={action}"))]).is_err();
+    bench.daemon.kill();
+    bench.daemon.start_again();
+    records_are_true(bench);
+    leak::explained(&bench.daemon);
+    assert_eq!(
+        bench.cli.ok(&["ps", "-a", "--format", "{{.Names}} {{.State}}"]),
+        format!("{NAME} exited"),
+        "{what}"
+    );
+    bench.cli.ok(&["start", NAME]);
+    assert!(bench.cli.ok(&["volume", "ls", "-q"]).lines().any(|name| name == "half"), "{what}");
+    bench.cli.ok(&["volume", "rm", "half"]);
+    clean(bench);
+    base.check(bench, &what);
+    crashed
 }
 
 macro_rules! crashes {

@@ -37,6 +37,10 @@ fn kill_process(pid: u32) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is ours");
 }
 
+pub(crate) fn kill_shims(bench: &Bench) {
+    shims(bench).into_iter().for_each(kill_process);
+}
+
 /// The shims that the running daemon started.
 fn children(bench: &Bench) -> Vec<u32> {
     let daemon = format!("PPid:\t{}\n", bench.daemon.pid().expect("it runs"));
@@ -236,7 +240,7 @@ ours! {
             })
             .collect();
         bench.daemon.kill();
-        shims(bench).into_iter().for_each(kill_process);
+        kill_shims(bench);
         for milliseconds in [20, 40, 60, 80, 100] {
             bench.daemon.start_in_vain(Duration::from_millis(milliseconds));
         }
