@@ -213,7 +213,12 @@ fn transact<T, E: From<Error>>(
 fn check(connection: &Connection, path: &Path) -> Result<(), Error> {
     let said: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(Error::opening(path))?;
-    if said == "ok" { Ok(()) } else { Err(Error::Damaged { path: path.into(), said }) }
+    if said == "ok" {
+        return Ok(());
+    }
+    // A headline says which of the connection's files it is about, of which there is one.
+    let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with("***")).collect();
+    Err(Error::Damaged { path: path.into(), said: lines.join(", ") })
 }
 
 fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
