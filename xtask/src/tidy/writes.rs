@@ -61,7 +61,6 @@ const BETWEEN: &[(&str, &[&str])] = &[
         &["daemon.start.namespaces", "daemon.start.files"],
     ),
     // Recovery itself: what it does is done again by the next start.
-    ("crates/engine/src/recovery.rs", &["daemon.state.committing", "daemon.state.committed"]),
     ("crates/engine/src/sandboxes/ephemeral.rs", &["daemon.build.files", "daemon.build.spawned"]),
     ("crates/engine/src/sandboxes/files.rs", &["daemon.start.namespaces", "daemon.start.files"]),
     ("crates/engine/src/volumes/populate.rs", &["daemon.create.directory", "daemon.create.populated"]),
@@ -71,7 +70,6 @@ const BETWEEN: &[(&str, &[&str])] = &[
     ("crates/logs/src/file.rs", &["shim.stop.reaped", "shim.stop.drained"]),
     // Its socket, which each shim makes anew.
     ("crates/runtime/src/shim/connection.rs", &["daemon.start.directory", "daemon.start.spawned"]),
-    ("crates/runtime/src/shim/journal.rs", &["shim.start.released", "shim.start.journaled"]),
     (
         "crates/store/src/archive/extract.rs",
         &["daemon.create.snapshot-recorded", "daemon.import.layer-unpacked"],
@@ -85,7 +83,6 @@ const BETWEEN: &[(&str, &[&str])] = &[
     ("crates/store/src/snapshot/overlay.rs", &["daemon.create.snapshot-recorded", "daemon.create.snapshot"]),
     ("crates/store/src/snapshot/vfs.rs", &["daemon.create.snapshot-recorded", "daemon.create.snapshot"]),
     // The directories of the store itself, which each start makes.
-    ("crates/store/src/store.rs", &[]),
 ];
 
 /// Copies a database's log back, and writes nothing of its own.
