@@ -3,6 +3,7 @@
 mod archives;
 mod damage;
 mod format;
+mod hostile_targets;
 mod images;
 mod loading;
 mod tarball;

@@ -192,6 +192,14 @@ impl<'a> Intake<'a> {
         Ok(self.layers.find_by_diff_id(diff_id, self.lease)?.map(|layer| layer.id))
     }
 
+    /// What the file at a path is as a layer; `None` where there is none, or it is no layer.
+    pub(super) fn diff_id(&self, path: &str) -> Option<Digest> {
+        match self.items.get(&self.resolve(path).ok()?)? {
+            Item::Layer(unpacked) => Some(unpacked.diff_id),
+            _ => None,
+        }
+    }
+
     /// The layer at a path.
     pub(super) fn layer(&mut self, path: &str) -> Result<Unpacked, ImageError> {
         let at = self.resolve(path)?;

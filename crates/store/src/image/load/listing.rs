@@ -180,7 +180,7 @@ fn of_layout(entries: Vec<Entry>, intake: &Intake<'_>, options: &LoadOptions) ->
             of
         } else {
             let order = |children| wanted(options, children);
-            let Some((_, manifest)) = tree.pick(&tree.root.digest, &order) else { continue };
+            let Some((_, manifest)) = tree.pick(&order) else { continue };
             let image = files(manifest);
             (tree, image)
         };
@@ -199,7 +199,7 @@ fn of_layout(entries: Vec<Entry>, intake: &Intake<'_>, options: &LoadOptions) ->
 /// The manifest for the platform that is asked for, by itself.
 fn of_platform(tree: &Tree, options: &LoadOptions) -> Option<(Tree, Listed)> {
     let order = |children| wanted(options, children);
-    let (digest, manifest) = tree.pick(&tree.root.digest, &order)?;
+    let (digest, manifest) = tree.pick(&order)?;
     Some((tree.only(&digest)?, files(manifest)))
 }
 

@@ -339,13 +339,12 @@ fn keep_tree(
             Kind::Index(children) => {
                 let distinct: BTreeSet<Digest> = children.iter().map(|child| child.digest).collect();
                 kept.children = distinct.into_iter().collect();
-                let below = tree.below(digest);
-                let mut of_below = below.iter().filter_map(|below| images.get(below));
-                let host = LoadOptions::default();
-                let picked = tree.pick(digest, &|children| wanted(&host, children));
-                let picked = picked.and_then(|(picked, _)| images.get(&picked));
-                kept.image =
-                    of_below.clone().find(|id| **id == meant).or(picked).or(of_below.next()).copied();
+                // What they list is known already.
+                let order = wanted(&LoadOptions::default(), children);
+                let of_children: Vec<Digest> =
+                    order.iter().filter_map(|child| images.get(&child.digest)).copied().collect();
+                let is_meant = of_children.contains(&meant);
+                kept.image = is_meant.then_some(meant).or(of_children.first().copied());
             }
             Kind::Image(manifest) => {
                 if content(intake, manifest, &mut kept, &mut all.blobs)? {
@@ -398,11 +397,13 @@ fn platform(
     platforms: &mut Vec<Sound>,
 ) -> Result<Option<Digest>, ImageError> {
     let id = manifest.config.digest;
-    if own.contains(&id) || platforms.iter().any(|image| image.id == id) {
-        return Ok(Some(id));
+    if !intake.has(&place(&id)) {
+        return Ok(own.contains(&id).then_some(id));
     }
     let layers: Vec<String> = manifest.layers.iter().map(|layer| place(&layer.digest)).collect();
     match check(intake, &place(&id), &layers, None) {
+        // It is checked all the same: the list beside the index may name other files.
+        Ok(_) if own.contains(&id) || platforms.iter().any(|image| image.id == id) => {}
         Ok(image) => platforms.extend(image.map(|image| Sound { listed: false, ..image })),
         Err(ImageError::Load(LoadError::OperatingSystem(_))) => return Ok(None),
         Err(error) => return Err(error),
@@ -442,7 +443,8 @@ fn check(
     let mut layers = Vec::with_capacity(diff_ids.len());
     for (index, (path, expected)) in layer_paths.iter().zip(diff_ids).enumerate() {
         let (layer, actual) = match intake.known(expected)? {
-            Some(layer) => (layer, *expected),
+            // What is in the archive under its name must be the same.
+            Some(layer) => (layer, intake.diff_id(path).unwrap_or(*expected)),
             None => {
                 let unpacked = intake.layer(path)?;
                 (unpacked.layer, unpacked.diff_id)

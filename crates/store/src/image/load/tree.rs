@@ -3,7 +3,7 @@
 //! A manifest that is listed and is not in the archive stays listed, since an index is kept as it came. Digests are
 //! checked on the way down, so there are no rings; everything else has a limit.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use gantry_model::Digest;
 use gantry_model::image::{Descriptor, Manifest, media_type};
@@ -17,7 +17,7 @@ use crate::content::digest_of;
 use crate::image::ImageError;
 use crate::image::target::{MANIFEST_LIMIT_BYTES, is_index, is_manifest};
 
-/// Indexes within indexes.
+/// Indexes within an index of `index.json`, one in the other.
 const NESTING: usize = 4;
 /// Manifests and indexes that are kept of one archive.
 pub(super) const MANIFESTS: usize = 1000;
@@ -98,7 +98,7 @@ impl Tree {
         if !is_index(kind) && !is_manifest(kind) {
             return Err(LoadError::MediaType { path, media_type: kind.into() }.into());
         }
-        if depth > NESTING {
+        if is_index(kind) && depth > NESTING {
             return Err(LoadError::Nested(NESTING).into());
         }
         *room = room.checked_sub(1).ok_or(LoadError::TooManyManifests(MANIFESTS))?;
@@ -106,7 +106,10 @@ impl Tree {
         let kind = if is_index(kind) {
             let index: Index = json(&path, &bytes)?;
             let mut children = index.manifests.unwrap_or_default();
-            children.retain(|child| intake.has(&place(&child.digest)));
+            let mut seen = HashSet::new();
+            children.retain(|child| {
+                intake.has(&place(&child.digest)) && seen.insert((child.digest, child.platform.clone()))
+            });
             for child in &children {
                 self.add(intake, child, depth + 1, room)?;
             }
@@ -137,33 +140,27 @@ impl Tree {
         })
     }
 
-    /// The first image below a node when its children are tried in this order.
+    /// The first image when what an index lists is tried in this order. Nothing is tried twice.
     pub(super) fn pick<'t>(
         &'t self,
-        from: &Digest,
         order: &dyn Fn(&'t [Descriptor]) -> Vec<&'t Descriptor>,
     ) -> Option<(Digest, &'t Manifest)> {
-        match &self.nodes.get(from)?.kind {
-            Kind::Image(manifest) => Some((*from, manifest)),
-            Kind::Other(_) => None,
-            Kind::Index(children) => {
-                order(children).into_iter().find_map(|child| self.pick(&child.digest, order))
-            }
-        }
-    }
-
-    /// The manifests below an index, and the index.
-    pub(super) fn below(&self, from: &Digest) -> BTreeSet<Digest> {
-        let mut found = BTreeSet::new();
-        let mut next = vec![*from];
+        let mut tried = BTreeSet::new();
+        // The next one is the last.
+        let mut next = vec![self.root.digest];
         while let Some(digest) = next.pop() {
-            if let (true, Some(Node { kind: Kind::Index(children), .. })) =
-                (found.insert(digest), self.nodes.get(&digest))
-            {
-                next.extend(children.iter().map(|child| child.digest));
+            if !tried.insert(digest) {
+                continue;
+            }
+            match self.nodes.get(&digest).map(|node| &node.kind) {
+                Some(Kind::Image(manifest)) => return Some((digest, manifest)),
+                Some(Kind::Index(children)) => {
+                    next.extend(order(children).into_iter().rev().map(|child| child.digest));
+                }
+                Some(Kind::Other(_)) | None => {}
             }
         }
-        found
+        None
     }
 }
 
