@@ -60,7 +60,6 @@ const BETWEEN: &[(&str, &[&str])] = &[
         "crates/engine/src/containers/start/surroundings.rs",
         &["daemon.start.namespaces", "daemon.start.files"],
     ),
-    // Recovery itself: what it does is done again by the next start.
     ("crates/engine/src/sandboxes/ephemeral.rs", &["daemon.build.files", "daemon.build.spawned"]),
     ("crates/engine/src/sandboxes/files.rs", &["daemon.start.namespaces", "daemon.start.files"]),
     ("crates/engine/src/volumes/populate.rs", &["daemon.create.directory", "daemon.create.populated"]),
@@ -82,7 +81,6 @@ const BETWEEN: &[(&str, &[&str])] = &[
     ),
     ("crates/store/src/snapshot/overlay.rs", &["daemon.create.snapshot-recorded", "daemon.create.snapshot"]),
     ("crates/store/src/snapshot/vfs.rs", &["daemon.create.snapshot-recorded", "daemon.create.snapshot"]),
-    // The directories of the store itself, which each start makes.
 ];
 
 /// Copies a database's log back, and writes nothing of its own.
