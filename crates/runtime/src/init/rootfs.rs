@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use gantry_sys::mount::{Attributes, Reach, overlay_takes_directories_one_by_one, set_attributes};
 use gantry_sys::rooted::{self, Missing, PathBuffer};
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, StatVfsMountFlags, fstatvfs};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -66,12 +66,22 @@ pub(crate) fn attach_root(plan: &RootPlan, report: Report<'_>) -> Step<OwnedFd> 
         .map_err(|error| report.failed(error, format_args!("changing the propagation of /")))?;
     let root = match &plan.mount {
         RootSource::Overlay { lower, upper, work } => overlay(lower, upper.as_deref(), work.as_deref())
+            .and_then(|root| writable(root, upper.is_some()))
             .map_err(|error| report.failed(error, format_args!("mounting the overlay root")))?,
         RootSource::Bind { source } => clone_tree(CWD, source, Reach::Recursive)
             .map_err(|error| report.failed(error, format_args!("mounting the root {source:?}")))?,
     };
     move_mount(&root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(|error| report.failed(error, format_args!("attaching the root")))?;
+    Ok(root)
+}
+
+/// Overlay falls back to read-only where the disk has no room for what it keeps in the work directory; that is then the
+/// error, and not whatever is the first that cannot be written.
+fn writable(root: OwnedFd, wanted: bool) -> Result<OwnedFd, Errno> {
+    if wanted && fstatvfs(&root)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Err(Errno::NOSPC);
+    }
     Ok(root)
 }
 

@@ -247,7 +247,7 @@ fn a_container_that_filled_the_disk_can_be_removed() {
         // What a write was promised and did not need comes back with the sync.
         let script = "n=0; while [ $n -lt 3 ]; do
             if cat /dev/zero >> /big || echo x >> /more; then n=0; else sync; n=$((n + 1)); fi
-        done; exec sleep 600";
+        done; s=60; exec sleep ${s}0";
         bench.cli.ok(&[&run[..], &["sh", "-c", script]].concat());
         let is_done = || bench.cli.ok(&["top", NAME]).contains("sleep 600");
         gantry_testkit::until("the disk is full", 60, is_done);
