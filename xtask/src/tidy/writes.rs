@@ -75,6 +75,8 @@ const BETWEEN: &[(&str, &[&str])] = &[
     ),
     // Blocks without a meaning.
     ("crates/store/src/reserve.rs", &["daemon.rm.tree-forgotten"]),
+    // A commit's copy of what was changed lies in tmp until it is a layer.
+    ("crates/store/src/snapshot/copy.rs", &["daemon.commit.paused", "daemon.commit.layer"]),
     (
         "crates/store/src/snapshot/mount_points.rs",
         &["daemon.create.snapshot-recorded", "daemon.create.snapshot"],
