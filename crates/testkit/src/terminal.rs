@@ -107,7 +107,8 @@ impl Terminal {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
-        while let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(20)) {
+        // All of it is there once the reader is done, which a busy machine may let wait.
+        while let Ok(bytes) = self.output.recv_timeout(Duration::from_secs(1)) {
             self.seen.push_str(&String::from_utf8_lossy(&bytes));
         }
         (code.unwrap_or(124), self.seen)

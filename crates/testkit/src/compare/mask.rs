@@ -42,6 +42,8 @@ pub enum Kind {
     Port,
     /// A whole number that is not zero: a process id, a size in bytes.
     Number,
+    /// How long a container ran, in whole seconds, as `execDuration=0` or `execDuration":"0` in an event.
+    Ran,
     /// `12.3MB`.
     Size,
     /// A name that the daemon made up: `adjective_surname`.
@@ -54,7 +56,7 @@ pub enum Kind {
     Version,
 }
 
-const KINDS: [(&str, Kind); 15] = [
+const KINDS: [(&str, Kind); 16] = [
     ("id", Kind::Id),
     ("id12", Kind::Id12),
     ("time", Kind::Time),
@@ -65,6 +67,7 @@ const KINDS: [(&str, Kind); 15] = [
     ("mac", Kind::Mac),
     ("port", Kind::Port),
     ("number", Kind::Number),
+    ("ran", Kind::Ran),
     ("size", Kind::Size),
     ("name", Kind::Name),
     ("columns", Kind::Columns),
@@ -137,6 +140,12 @@ impl Kind {
             Self::Number => {
                 let digits = run(text, |b| b.is_ascii_digit());
                 (digits > 0 && !text.starts_with('0')).then_some(digits)
+            }
+            Self::Ran => {
+                let value = text.strip_prefix("execDuration")?;
+                let mark = ["=", "\":\"", ": \""].into_iter().find(|mark| value.starts_with(mark))?;
+                let digits = run(&value[mark.len()..], |b| b.is_ascii_digit());
+                (digits > 0).then_some(text.len() - value.len() + mark.len() + digits)
             }
             Self::Size => {
                 let digits = run(text, |b| b.is_ascii_digit() || b == b'.');
@@ -325,6 +334,11 @@ mod tests {
             ("mac", "02:42:ac:11:00:02".to_owned(), "<mac>".to_owned()),
             ("port", "0.0.0.0:32768->80/tcp 80".to_owned(), "0.0.0.0:<port>->80/tcp 80".to_owned()),
             ("number", "Pid: 4711 0 x12".to_owned(), "Pid: <number> 0 x12".to_owned()),
+            (
+                "ran",
+                "die (execDuration=12, exitCode=3) {\"execDuration\":\"0\"} execDuration".to_owned(),
+                "die (<ran>, exitCode=3) {\"<ran>\"} execDuration".to_owned(),
+            ),
             ("size", "1.9MB 0B x".to_owned(), "<size> <size> x".to_owned()),
             ("name", "eager_lovelace a_b".to_owned(), "<name> a_b".to_owned()),
             ("columns", "A    B C".to_owned(), "A  B C".to_owned()),

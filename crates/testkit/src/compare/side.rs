@@ -23,6 +23,9 @@ const IMAGES: [(&str, &str); 2] = [
 /// The longest that one call may take; a call that hangs is ended, with code 124.
 const PATIENCE: &str = "60";
 
+/// How many cases may be under way at a time: most of the time they wait for a daemon.
+pub const AT_ONCE: usize = 3;
+
 /// A daemon under comparison.
 #[derive(Debug)]
 pub struct Side {
@@ -30,8 +33,8 @@ pub struct Side {
     program: PathBuf,
     /// Where each case's directory is; of equal length on both sides.
     directory: PathBuf,
-    /// The first of the ports that cases publish.
-    port: u16,
+    /// The first of the two ports that cases publish, for each case that is under way at a time.
+    ports: Vec<u16>,
     data_root: String,
     bridge: String,
 }
@@ -49,7 +52,8 @@ pub struct Observed {
 }
 
 impl Side {
-    /// Sets up the images on a daemon; cases publish the first two free ports from one on.
+    /// Sets up the images on a daemon; cases publish the first free ports from one on, two for each of
+    /// [`AT_ONCE`].
     ///
     /// # Errors
     /// What the machine lacks, or what the daemon refused.
@@ -63,13 +67,16 @@ impl Side {
     /// # Errors
     /// What the machine lacks, or what the daemon refused.
     pub fn with(program: PathBuf, host: &str, directory: &Path, ports_from: u16) -> Result<Self, String> {
-        let port = free_ports(ports_from).ok_or("no two free ports side by side")?;
+        let ports: Vec<u16> = free_ports(ports_from).take(AT_ONCE).collect();
+        if ports.len() < AT_ONCE {
+            return Err("too few free ports side by side".to_owned());
+        }
         fs::create_dir_all(directory.join("config")).map_err(|error| error.to_string())?;
         let mut side = Self {
             host: host.to_owned(),
             program,
             directory: directory.to_owned(),
-            port,
+            ports,
             data_root: String::new(),
             bridge: String::new(),
         };
@@ -130,14 +137,16 @@ impl Side {
         }
     }
 
-    /// Runs a case and removes what it made.
+    /// Runs a case and removes what it made. No other case whose name begins with this one's, or the other way
+    /// round, may be under way, and no other with this `worker`, a number below [`AT_ONCE`].
     ///
     /// # Errors
     /// A preparation failed; what is compared has no errors, only output.
-    pub fn run(&self, case: &Case) -> Result<Vec<Observed>, String> {
+    pub fn run(&self, case: &Case, worker: usize) -> Result<Vec<Observed>, String> {
         let directory = self.directory.join(&case.name);
         fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
-        let ran = self.steps(case, &directory);
+        let port = self.ports[worker];
+        let ran = self.steps(case, &directory, port);
         let cleared = self.clear(case);
         let _ = fs::remove_dir_all(&directory);
         let observed = ran?;
@@ -145,8 +154,8 @@ impl Side {
         Ok(observed)
     }
 
-    fn steps(&self, case: &Case, directory: &Path) -> Result<Vec<Observed>, String> {
-        let fill = |text: &str| self.fill(text, case, directory);
+    fn steps(&self, case: &Case, directory: &Path, port: u16) -> Result<Vec<Observed>, String> {
+        let fill = |text: &str| self.fill(text, case, directory, port);
         let mut all = Vec::new();
         for step in &case.steps {
             match step {
@@ -172,8 +181,8 @@ impl Side {
                     };
                     all.push(Observed {
                         code: done.code,
-                        stdout: self.unfill(&done.stdout, directory),
-                        stderr: self.unfill(&done.stderr, directory),
+                        stdout: self.unfill(&done.stdout, directory, port),
+                        stderr: self.unfill(&done.stderr, directory, port),
                     });
                 }
             }
@@ -229,9 +238,9 @@ impl Side {
     }
 
     /// Replaces the variables of a case.
-    fn fill(&self, text: &str, case: &Case, directory: &Path) -> String {
+    fn fill(&self, text: &str, case: &Case, directory: &Path, port: u16) -> String {
         let directory = directory.to_string_lossy();
-        let (port, next) = (self.port.to_string(), (self.port + 1).to_string());
+        let (port, next) = (port.to_string(), (port + 1).to_string());
         let name = format!("cmp-{}", case.name);
         let mut out = String::new();
         let mut rest = text;
@@ -258,19 +267,18 @@ impl Side {
         out
     }
 
-    fn unfill(&self, text: &str, directory: &Path) -> String {
+    fn unfill(&self, text: &str, directory: &Path, port: u16) -> String {
         let named =
             if self.bridge.is_empty() { text.to_owned() } else { text.replace(&self.bridge, "@bridge") };
         let named = named.replace(&*directory.to_string_lossy(), "@dir").replace(&self.data_root, "@root");
-        let named = with_number(&named, self.port, "@port");
-        with_number(&named, self.port + 1, "@port2")
+        let named = with_number(&named, port, "@port");
+        with_number(&named, port + 1, "@port2")
     }
 
     /// Removes what a case made: what is called as it is. A container that goes by itself may be on its
     /// way while it is removed, so this goes on until none is left.
     fn clear(&self, case: &Case) -> Result<(), String> {
         let name = format!("cmp-{}", case.name);
-        // A case whose name begins with this one's is not under way meanwhile.
         let begins = format!("name={name}");
         let tags = format!("reference={name}*");
         for (list, remove) in [
@@ -320,13 +328,13 @@ fn with_number(text: &str, number: u16, name: &str) -> String {
     out
 }
 
-/// The first two ports side by side from one on that nobody holds.
-fn free_ports(from: u16) -> Option<u16> {
+/// The first of each two ports side by side, from one on, that nobody holds.
+fn free_ports(from: u16) -> impl Iterator<Item = u16> {
     let free = |port: u16| {
         std::net::TcpListener::bind(("0.0.0.0", port)).is_ok()
             && std::net::UdpSocket::bind(("0.0.0.0", port)).is_ok()
     };
-    (from..from + 1000).step_by(2).find(|&port| free(port) && free(port + 1))
+    (from..from + 1000).step_by(2).filter(move |&port| free(port) && free(port + 1))
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::{Condvar, Mutex};
+use std::time::{Duration, Instant};
 
-use gantry_testkit::compare::{self, Case, Difference, Known, Observed, Side, case, difference};
+use gantry_testkit::compare::{self, Case, Difference, Known, Observed, Side, case, difference, side};
 use gantry_testkit::{Daemon, skip};
 
 fn cases() -> Vec<Case> {
@@ -160,19 +162,79 @@ fn in_one_voice(observed: &mut Observed) {
     observed.stdout = observed.stdout.replace("\r", "");
 }
 
+/// What a case printed on both sides, and how long the slower of them took.
+struct Ran {
+    peer: Result<Vec<Observed>, String>,
+    ours: Result<Vec<Observed>, String>,
+    took: Duration,
+}
+
+/// Runs cases on both sides, [`side::AT_ONCE`] at a time: a case mostly waits. Two cases of which one's name begins
+/// with the other's would list and remove each other's containers, so they take turns.
+fn run_all(cases: &[Case], peer: &Side, ours: &Side) -> Vec<Ran> {
+    struct Queue {
+        /// Places in `cases`.
+        waiting: Vec<usize>,
+        under_way: Vec<usize>,
+        ran: Vec<Option<Ran>>,
+    }
+    let queue = Mutex::new(Queue {
+        waiting: (0..cases.len()).collect(),
+        under_way: Vec::new(),
+        ran: cases.iter().map(|_| None).collect(),
+    });
+    let changed = Condvar::new();
+    let begin = |a: usize, b: usize| {
+        let (a, b) = (&cases[a].name, &cases[b].name);
+        a.starts_with(b.as_str()) || b.starts_with(a.as_str())
+    };
+    std::thread::scope(|scope| {
+        for worker in 0..side::AT_ONCE {
+            let (queue, changed) = (&queue, &changed);
+            scope.spawn(move || {
+                let mut held = queue.lock().expect("no worker panics");
+                while !held.waiting.is_empty() {
+                    let free = |&at: &usize| !held.under_way.iter().any(|&other| begin(at, other));
+                    let Some(place) = held.waiting.iter().position(free) else {
+                        held = changed.wait(held).expect("no worker panics");
+                        continue;
+                    };
+                    let at = held.waiting.remove(place);
+                    held.under_way.push(at);
+                    drop(held);
+                    let ran = run_one(&cases[at], peer, ours, worker);
+                    held = queue.lock().expect("no worker panics");
+                    held.ran[at] = Some(ran);
+                    held.under_way.retain(|&other| other != at);
+                    changed.notify_all();
+                }
+            });
+        }
+    });
+    let ran = queue.into_inner().expect("no worker panics").ran;
+    ran.into_iter().map(|ran| ran.expect("every case was taken from the queue")).collect()
+}
+
+fn run_one(case: &Case, peer: &Side, ours: &Side, worker: usize) -> Ran {
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let theirs = scope.spawn(|| peer.run(case, worker));
+        let ours = ours.run(case, worker);
+        Ran { peer: theirs.join().expect("a side does not panic"), ours, took: begun.elapsed() }
+    })
+}
+
 /// Runs all cases on both sides; fails where they differ in what is not known, or no longer in what is.
 fn compare_all(peer: &Side, ours: &Side, mut known: Vec<Known>, adapt: Option<fn(&mut Observed)>) {
     let filter = std::env::var("GANTRY_COMPARE_CASE").unwrap_or_default();
-    let (mut compared, mut equal, mut with_known, mut new) = (0, 0, 0, 0);
+    let (mut equal, mut with_known, mut new) = (0, 0, 0);
     let mut stale = 0;
-    for case in cases().iter().filter(|case| case.name.contains(&filter)) {
-        compared += 1;
-        let (theirs, mine) = std::thread::scope(|scope| {
-            let theirs = scope.spawn(|| peer.run(case));
-            let mine = ours.run(case);
-            (theirs.join().expect("a side does not panic"), mine)
-        });
-        let (theirs, mine) = match (theirs, mine) {
+    let cases: Vec<Case> = cases().into_iter().filter(|case| case.name.contains(&filter)).collect();
+    let all = run_all(&cases, peer, ours);
+    let mut slowest: Vec<_> = cases.iter().zip(&all).map(|(case, ran)| (ran.took, &case.name)).collect();
+    slowest.sort();
+    for (case, ran) in cases.iter().zip(all) {
+        let (theirs, mine) = match (ran.peer, ran.ours) {
             (Ok(mut theirs), Ok(mut mine)) => {
                 if let Some(adapt) = adapt {
                     theirs.iter_mut().chain(&mut mine).for_each(adapt);
@@ -214,6 +276,9 @@ fn compare_all(peer: &Side, ours: &Side, mut known: Vec<Known>, adapt: Option<fn
         }
     }
     peer.leave();
+    let slowest = slowest.iter().rev().take(5).map(|(took, name)| format!("{name} {} s", took.as_secs()));
+    println!("slowest: {}", slowest.collect::<Vec<_>>().join(", "));
+    let compared = cases.len();
     println!("compared {compared} cases: {equal} equal, {with_known} known differences, {new} new");
     assert!(new == 0, "{new} cases differ in what the list does not have ({stale} entries of it are stale)");
 }
