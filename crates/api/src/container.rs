@@ -77,7 +77,7 @@ pub struct ContainerConfig {
 /// Reads Go's `StrSlice`: a list of words, or one string that is a list of one.
 fn words<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "neither a string nor a list of strings")]
     enum Words {
         One(String),
         Many(Vec<Option<String>>),

@@ -67,7 +67,8 @@ const fn at(method: Method, pattern: &'static str) -> Endpoint {
     Endpoint { method, pattern }
 }
 
-/// All of them: those of the reference document in its order, and `POST /grpc`, which it leaves out.
+/// All of them: those of the reference document in its order, and those that it leaves out: `POST /grpc` and
+/// checkpoints.
 pub static ALL: &[Endpoint] = &[
     at(Get, "/containers/json"),
     at(Post, "/containers/create"),
@@ -178,4 +179,7 @@ pub static ALL: &[Endpoint] = &[
     at(Get, "/distribution/{name…}/json"),
     at(Post, "/session"),
     at(Post, "/grpc"),
+    at(Get, "/containers/{id}/checkpoints"),
+    at(Post, "/containers/{id}/checkpoints"),
+    at(Delete, "/containers/{id}/checkpoints/{checkpoint}"),
 ];

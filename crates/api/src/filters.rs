@@ -47,11 +47,11 @@ pub fn parse(text: &str) -> Result<Filters, InvalidFilter> {
         match values {
             Value::Object(set) => {
                 for (value, on) in set {
-                    match on {
-                        Value::Bool(true) => filters.add(&key, value),
-                        Value::Bool(false) => {}
-                        _ => return Err(InvalidFilter::Form),
+                    // Docker takes a value that is set to `false` for given as well.
+                    if !on.is_boolean() {
+                        return Err(InvalidFilter::Form);
                     }
+                    filters.add(&key, value);
                 }
             }
             Value::Array(list) => {
@@ -116,7 +116,7 @@ mod tests {
     fn both_forms_are_read() {
         for text in [
             r#"{"label":["a=b","c"],"status":["exited"]}"#,
-            r#"{"label":{"a=b":true,"c":true,"d":false},"status":{"exited":true}}"#,
+            r#"{"label":{"a=b":true,"c":false},"status":{"exited":true}}"#,
         ] {
             let filters = parse(text).expect(text);
             assert_eq!(filters.get("label"), ["a=b", "c"], "{text}");

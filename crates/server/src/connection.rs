@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use gantry_api::model::ErrorKind;
 use gantry_api::{ApiVersion, Endpoint, Query, differences};
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, UPGRADE};
-use http::{HeaderMap, Response};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, UPGRADE};
+use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
@@ -20,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::hijack::{self, Asked, Hijacked, Order};
 use crate::reply::Content;
+use crate::router;
 use crate::socket::{Shared, Stream};
 use crate::{Body, Failure, Limits, Reply, Request, Router};
 
@@ -152,15 +153,18 @@ async fn respond(
     let asked = if asks_for_upgrade(request.headers()) { Asked::Upgrade } else { Asked::Bare };
     let line = format!("{} {}", request.method(), request.uri());
     let mut target = None;
-    let outcome = match route(&service, request) {
-        Ok(request) => {
-            target = Some((request.endpoint, request.version));
-            let call = AssertUnwindSafe(service.0.router.call(request)).catch_unwind();
-            call.await.unwrap_or_else(|_| {
-                Err(Failure::new(ErrorKind::Internal, "the daemon failed; its log says why"))
-            })
-        }
-        Err(failure) => Err(failure),
+    let outcome = match before_routing(&request) {
+        Some(reply) => Ok(reply),
+        None => match route(&service, request) {
+            Ok(request) => {
+                target = Some((request.endpoint, request.version));
+                let call = AssertUnwindSafe(service.0.router.call(request)).catch_unwind();
+                call.await.unwrap_or_else(|_| {
+                    Err(Failure::new(ErrorKind::Internal, "the daemon failed; its log says why"))
+                })
+            }
+            Err(failure) => Err(failure),
+        },
     };
     let mut reply = outcome.unwrap_or_else(|failure| {
         tracing::debug!(request = line, error = failure.message, "refused");
@@ -177,6 +181,17 @@ async fn respond(
     let elapsed_us = start.elapsed().as_micros();
     tracing::debug!(request = line, status = reply.status.as_u16(), elapsed_us, "answered");
     Ok(write(&service, target, reply))
+}
+
+/// What is answered whatever the endpoint: `OPTIONS` with nothing, and a path with empty or dotted segments with the
+/// path that it means, as Docker's router does.
+fn before_routing(request: &http::Request<Incoming>) -> Option<Reply> {
+    if request.method() == http::Method::OPTIONS {
+        return Some(Reply::status(StatusCode::OK));
+    }
+    let meant = router::meant_path(request.uri().path())?;
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    Some(Reply::status(StatusCode::MOVED_PERMANENTLY).with_header(LOCATION, &(meant + &query)))
 }
 
 fn route(service: &Service, request: http::Request<Incoming>) -> Result<Request, Failure> {

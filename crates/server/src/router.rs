@@ -94,6 +94,22 @@ impl Router {
     }
 }
 
+/// The path without empty segments, `.` and `..`, with the last slash where it had one; `None` where that is the path
+/// itself.
+pub(crate) fn meant_path(path: &str) -> Option<String> {
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(kept.pop()),
+            segment => kept.push(segment),
+        }
+    }
+    let end = if path.ends_with('/') && !kept.is_empty() { "/" } else { "" };
+    let meant = format!("/{}{end}", kept.join("/"));
+    (meant != path).then_some(meant)
+}
+
 /// Takes `/vX.Y` off a path; without it the client speaks the newest version.
 fn split_version(path: &str) -> Result<(ApiVersion, &str), Failure> {
     let refuse =
@@ -170,6 +186,25 @@ mod tests {
         check("GET", "/images/json/json", "GET /images/{name…}/json", &["json"]);
         check("HEAD", "/_ping", "HEAD /_ping", &[]);
         check("GET", "/volumes/v1.2", "GET /volumes/{name…}", &["v1.2"]);
+    }
+
+    #[test]
+    fn a_path_means_one_without_empty_segments() {
+        for (path, want) in [
+            ("/", None),
+            ("/containers/json", None),
+            ("/containers/json/", None),
+            ("/images/a%2F%2Fb/json", None),
+            ("//containers/json", Some("/containers/json")),
+            ("/v1.41//containers//json", Some("/v1.41/containers/json")),
+            ("/containers//", Some("/containers/")),
+            ("/containers/../version", Some("/version")),
+            ("/../../version/.", Some("/version")),
+            ("//", Some("/")),
+            ("", Some("/")),
+        ] {
+            assert_eq!(meant_path(path).as_deref(), want, "{path}");
+        }
     }
 
     #[test]

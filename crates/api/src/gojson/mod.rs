@@ -11,6 +11,8 @@
 
 mod scan;
 
+use std::fmt;
+
 use serde::Serialize;
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
@@ -65,9 +67,9 @@ pub fn parse(text: &[u8]) -> Result<Value, InvalidJson> {
 /// Interprets a tree the way Go would.
 ///
 /// # Errors
-/// [`InvalidJson::Syntax`] where a value has the wrong type.
+/// [`InvalidJson::Syntax`] where a value has the wrong type, with its place.
 pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, InvalidJson> {
-    T::deserialize(Lenient(value)).map_err(|error| InvalidJson::Syntax(error.to_string()))
+    T::deserialize(Lenient(value)).map_err(|wrong| InvalidJson::Syntax(wrong.to_string()))
 }
 
 /// Writes a value as Docker's daemon does: compact, with a line feed at the end.
@@ -81,7 +83,69 @@ pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     text
 }
 
-type Error = serde_json::Error;
+/// A value that is not what its place takes. `Display` is in the words of Go's decoder, which clients know:
+/// `json: cannot unmarshal string into Go struct field .HostConfig.Memory of type int64`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Wrong {
+    /// Where, from the innermost key to the outermost.
+    place: Vec<String>,
+    what: What,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum What {
+    /// A value of one type where another is taken.
+    Type { found: String, wanted: &'static str },
+    /// What a type says of its own values.
+    Other(String),
+}
+
+type Error = Wrong;
+
+impl Wrong {
+    fn kind(value: &Value, wanted: &'static str) -> Self {
+        let found = match value {
+            Value::Null => "null".to_owned(),
+            Value::Bool(_) => "bool".to_owned(),
+            Value::Number(number) if number.is_f64() && wanted.contains("int") => format!("number {number}"),
+            Value::Number(_) => "number".to_owned(),
+            Value::String(_) => "string".to_owned(),
+            Value::Array(_) => "array".to_owned(),
+            Value::Object(_) => "object".to_owned(),
+        };
+        Self { place: Vec::new(), what: What::Type { found, wanted } }
+    }
+
+    fn within(mut self, key: impl ToString) -> Self {
+        // A separator within a key is written as a JSON pointer has it.
+        self.place.push(key.to_string().replace('~', "~0").replace('/', "~1"));
+        self
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place: String = self.place.iter().rev().map(|key| format!(".{key}")).collect();
+        match (&self.what, place.as_str()) {
+            (What::Type { found, wanted }, "") => {
+                write!(f, "json: cannot unmarshal {found} into Go value of type {wanted}")
+            }
+            (What::Type { found, wanted }, place) => {
+                write!(f, "json: cannot unmarshal {found} into Go struct field {place} of type {wanted}")
+            }
+            (What::Other(text), "") => f.write_str(text),
+            (What::Other(text), place) => write!(f, "{place}: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for Wrong {}
+
+impl de::Error for Wrong {
+    fn custom<T: fmt::Display>(text: T) -> Self {
+        Self { place: Vec::new(), what: What::Other(text.to_string()) }
+    }
+}
 
 /// The wrapper: a JSON tree that answers as Go's decoder would.
 struct Lenient(Value);
@@ -94,9 +158,12 @@ impl Lenient {
 }
 
 macro_rules! zeroed {
-    ($($method:ident => $zero:expr),* $(,)?) => {$(
+    ($($method:ident => $zero:expr, $wanted:literal;)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            self.or_zero(|| $zero).$method(visitor)
+            let value = self.or_zero(|| $zero);
+            // The value moves into its own deserializer, so what would be said of it is made before.
+            let wrong = Wrong::kind(&value, $wanted);
+            value.$method(visitor).map_err(|_| wrong)
         }
     )*};
 }
@@ -108,19 +175,31 @@ impl<'de> Deserializer<'de> for Lenient {
         match self.0 {
             Value::Array(items) => Lenient(Value::Array(items)).deserialize_seq(visitor),
             Value::Object(map) => Lenient(Value::Object(map)).deserialize_map(visitor),
-            other => other.deserialize_any(visitor),
+            other => other.deserialize_any(visitor).map_err(de::Error::custom),
         }
     }
 
     zeroed! {
-        deserialize_bool => Value::Bool(false),
-        deserialize_i8 => 0.into(), deserialize_i16 => 0.into(), deserialize_i32 => 0.into(),
-        deserialize_i64 => 0.into(), deserialize_u8 => 0.into(), deserialize_u16 => 0.into(),
-        deserialize_u32 => 0.into(), deserialize_u64 => 0.into(), deserialize_i128 => 0.into(),
-        deserialize_u128 => 0.into(), deserialize_f32 => 0.into(), deserialize_f64 => 0.into(),
-        deserialize_char => "\0".into(), deserialize_str => "".into(), deserialize_string => "".into(),
-        deserialize_bytes => "".into(), deserialize_byte_buf => "".into(), deserialize_identifier => "".into(),
-        deserialize_unit => Value::Null,
+        deserialize_bool => Value::Bool(false), "bool";
+        deserialize_i8 => 0.into(), "int8";
+        deserialize_i16 => 0.into(), "int16";
+        deserialize_i32 => 0.into(), "int32";
+        deserialize_i64 => 0.into(), "int64";
+        deserialize_i128 => 0.into(), "int64";
+        deserialize_u8 => 0.into(), "uint8";
+        deserialize_u16 => 0.into(), "uint16";
+        deserialize_u32 => 0.into(), "uint32";
+        deserialize_u64 => 0.into(), "uint64";
+        deserialize_u128 => 0.into(), "uint64";
+        deserialize_f32 => 0.into(), "float32";
+        deserialize_f64 => 0.into(), "float64";
+        deserialize_char => "\0".into(), "string";
+        deserialize_str => "".into(), "string";
+        deserialize_string => "".into(), "string";
+        deserialize_bytes => "".into(), "string";
+        deserialize_byte_buf => "".into(), "string";
+        deserialize_identifier => "".into(), "string";
+        deserialize_unit => Value::Null, "struct";
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -145,8 +224,8 @@ impl<'de> Deserializer<'de> for Lenient {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.or_zero(|| Value::Array(Vec::new())) {
-            Value::Array(items) => visitor.visit_seq(Items(items.into_iter())),
-            other => other.deserialize_seq(visitor),
+            Value::Array(items) => visitor.visit_seq(Items::of(items)),
+            other => Err(Wrong::kind(&other, "array")),
         }
     }
 
@@ -154,10 +233,10 @@ impl<'de> Deserializer<'de> for Lenient {
         // Go fills a fixed-size array with zeros and drops what is too much.
         let mut items = match self.or_zero(|| Value::Array(Vec::new())) {
             Value::Array(items) => items,
-            other => return other.deserialize_seq(visitor),
+            other => return Err(Wrong::kind(&other, "array")),
         };
         items.resize(len, Value::Null);
-        visitor.visit_seq(Items(items.into_iter()))
+        visitor.visit_seq(Items::of(items))
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -171,8 +250,8 @@ impl<'de> Deserializer<'de> for Lenient {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.or_zero(|| Value::Object(serde_json::Map::new())) {
-            Value::Object(map) => visitor.visit_map(Entries { map: map.into_iter(), value: None }),
-            other => other.deserialize_map(visitor),
+            Value::Object(map) => visitor.visit_map(Entries { map: map.into_iter(), at: None }),
+            other => Err(Wrong::kind(&other, "map")),
         }
     }
 
@@ -184,7 +263,7 @@ impl<'de> Deserializer<'de> for Lenient {
     ) -> Result<V::Value, Error> {
         let map = match self.or_zero(|| Value::Object(serde_json::Map::new())) {
             Value::Object(map) => map,
-            other => return other.deserialize_struct(name, fields, visitor),
+            other => return Err(Wrong::kind(&other, name)),
         };
         let mut chosen: Vec<(&'static str, Value)> = Vec::with_capacity(map.len());
         for (key, value) in map {
@@ -199,7 +278,7 @@ impl<'de> Deserializer<'de> for Lenient {
                 None => chosen.push((field, value)),
             }
         }
-        visitor.visit_map(Fields { fields: chosen.into_iter(), value: None })
+        visitor.visit_map(Fields { fields: chosen.into_iter(), at: None })
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -208,7 +287,7 @@ impl<'de> Deserializer<'de> for Lenient {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.0.deserialize_enum(name, variants, visitor)
+        self.0.deserialize_enum(name, variants, visitor).map_err(de::Error::custom)
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -223,49 +302,65 @@ impl<'de> IntoDeserializer<'de, Error> for Lenient {
     }
 }
 
-struct Items(std::vec::IntoIter<Value>);
+struct Items {
+    items: std::vec::IntoIter<Value>,
+    next: usize,
+}
+
+impl Items {
+    fn of(items: Vec<Value>) -> Self {
+        Self { items: items.into_iter(), next: 0 }
+    }
+}
 
 impl<'de> de::SeqAccess<'de> for Items {
     type Error = Error;
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        self.0.next().map(|value| seed.deserialize(Lenient(value))).transpose()
+        let Some(value) = self.items.next() else { return Ok(None) };
+        let at = self.next;
+        self.next += 1;
+        seed.deserialize(Lenient(value)).map(Some).map_err(|wrong| wrong.within(at))
     }
     fn size_hint(&self) -> Option<usize> {
-        Some(self.0.len())
+        Some(self.items.len())
     }
 }
 
 struct Entries {
     map: MapIntoIter,
-    value: Option<Value>,
+    /// The key that was read last, and its value.
+    at: Option<(String, Value)>,
 }
 
 impl<'de> de::MapAccess<'de> for Entries {
     type Error = Error;
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
         let Some((key, value)) = self.map.next() else { return Ok(None) };
-        self.value = Some(value);
+        self.at = Some((key.clone(), value));
         seed.deserialize(Lenient(Value::String(key))).map(Some)
     }
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
-        seed.deserialize(Lenient(self.value.take().unwrap_or_default()))
+        let (key, value) = self.at.take().unwrap_or_default();
+        seed.deserialize(Lenient(value)).map_err(|wrong| wrong.within(key))
     }
 }
 
 struct Fields {
     fields: std::vec::IntoIter<(&'static str, Value)>,
-    value: Option<Value>,
+    /// The field that was read last, and its value.
+    at: Option<(&'static str, Value)>,
 }
 
 impl<'de> de::MapAccess<'de> for Fields {
     type Error = Error;
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
         let Some((key, value)) = self.fields.next() else { return Ok(None) };
-        self.value = Some(value);
+        self.at = Some((key, value));
         seed.deserialize(StrDeserializer::<Error>::new(key)).map(Some)
     }
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
-        seed.deserialize(Lenient(self.value.take().unwrap_or_default()))
+        let (key, value) = self.at.take().unwrap_or_default();
+        seed.deserialize(Lenient(value)).map_err(|wrong| wrong.within(key))
     }
 }
 
@@ -343,10 +438,25 @@ mod tests {
             let error = from_slice::<Sample>(text.as_bytes()).expect_err(text);
             assert_eq!(error.to_string(), want, "{text:?}");
         }
-        for text in [r#"{"Name":1}"#, r#"{"Count":"1"}"#, r#"{"List":{}}"#, "[1", r#"{"Count":1.5}"#, "\"x\""]
-        {
-            assert!(matches!(from_slice::<Sample>(text.as_bytes()), Err(InvalidJson::Syntax(_))), "{text:?}");
+        for (text, want) in [
+            (r#"{"name":1}"#, "number into Go struct field .Name of type string"),
+            (r#"{"Count":"1"}"#, "string into Go struct field .Count of type int64"),
+            (r#"{"Count":1.5}"#, "number 1.5 into Go struct field .Count of type int64"),
+            (r#"{"On":"true"}"#, "string into Go struct field .On of type bool"),
+            (r#"{"List":{}}"#, "object into Go struct field .List of type array"),
+            (r#"{"List":["a",2]}"#, "number into Go struct field .List.1 of type string"),
+            (r#"{"Map":{"80/tcp":[]}}"#, "array into Go struct field .Map.80~1tcp of type string"),
+            (r#"{"Map":[]}"#, "array into Go struct field .Map of type map"),
+            (r#"{"Pointer":{"Key":{}}}"#, "object into Go struct field .Pointer.Key of type string"),
+            (r#"{"Inner":[]}"#, "array into Go struct field .Inner of type Inner"),
+            ("\"x\"", "string into Go value of type Sample"),
+            ("[]", "array into Go value of type Sample"),
+        ] {
+            let error = from_slice::<Sample>(text.as_bytes()).expect_err(text);
+            assert_eq!(error.to_string(), format!("invalid JSON: json: cannot unmarshal {want}"), "{text:?}");
         }
+        let error = from_slice::<Sample>(b"[1").expect_err("it ends too early");
+        assert_eq!(error.to_string(), "invalid JSON: unexpected EOF");
     }
 
     #[test]

@@ -17,6 +17,10 @@ async fn refusals_are_dockers() {
     let rig = Rig::start(Limits::default()).await;
     check(&rig, "GET /_ping", "", "200 OK", "OK").await;
     check(&rig, "GET /v1.41/_ping", "", "200 OK", "OK").await;
+    check(&rig, "OPTIONS /_ping", "", "200", "").await;
+    check(&rig, "GET /v1.41//_ping?a=b", "", "301", "").await;
+    let moved = rig.exchange(b"GET /v1.41//_ping?a=b HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(moved.to_ascii_lowercase().contains("\r\nlocation: /v1.41/_ping?a=b\r\n"), "{moved}");
     check(&rig, "GET /nope", "", "404", "{\"message\":\"page not found\"}\n").await;
     check(&rig, "GET /v1.23/_ping", "", "400", "{\"message\":\"client version 1.23 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version\"}\n").await;
     check(&rig, "GET /swarm", "", "501", "{\"message\":\"GET /swarm is not implemented by this daemon\"}\n")
