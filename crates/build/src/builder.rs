@@ -355,13 +355,17 @@ impl Build<'_, '_> {
         }
         let steps = self.lowering.steps();
         let total = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+        let mut ended = None;
         for (number, step) in (1..).zip(&steps) {
             self.lowering.check(step)?;
+            if let Some(image) = ended.take().filter(|_| step.begins_another_stage()) {
+                (self.events)(BuildEvent::StageFinished { image });
+            }
             (self.events)(BuildEvent::StepStarted { number, total, text: step.text.clone() });
             let lowered = self.lowering.step(step)?;
             let triggers = lowered.triggers.clone();
             let ends = if triggers.is_empty() { Ends::Step } else { Ends::Nothing };
-            self.step(lowered, ends)?;
+            ended = self.step(lowered, ends)?;
             match triggers.len() {
                 0 => {}
                 1 => (self.events)(BuildEvent::Note("# Executing 1 build trigger".into())),
@@ -369,7 +373,7 @@ impl Build<'_, '_> {
             }
             for (left, trigger) in (0..triggers.len()).rev().zip(&triggers) {
                 let lowered = self.lowering.trigger(trigger)?;
-                self.step(lowered, if left == 0 { Ends::Step } else { Ends::Trigger })?;
+                ended = self.step(lowered, if left == 0 { Ends::Step } else { Ends::Trigger })?;
             }
         }
         let unconsumed: Vec<&str> = self.lowering.unconsumed_args().into_iter().collect();
@@ -382,8 +386,8 @@ impl Build<'_, '_> {
         Ok(())
     }
 
-    /// Solves what a step was lowered to, records it, and tells of it.
-    fn step(&mut self, lowered: Lowered, ends: Ends) -> Result<(), BuildError> {
+    /// Solves what a step was lowered to, records it, and tells of it. The image as it would be now.
+    fn step(&mut self, lowered: Lowered, ends: Ends) -> Result<Option<Digest>, BuildError> {
         let mut outcome = Outcome::Metadata;
         if let Some(note) = lowered.note {
             (self.events)(BuildEvent::Note(note));
@@ -407,7 +411,7 @@ impl Build<'_, '_> {
                 solved_layers = Some(layers);
             }
         }
-        let Some(stage) = self.lowering.stage() else { return Ok(()) };
+        let Some(stage) = self.lowering.stage() else { return Ok(None) };
         if lowered.begins_stage {
             let mut state = match stage.base {
                 Base::Stage(number) => self.states[number].clone(),
@@ -451,7 +455,7 @@ impl Build<'_, '_> {
             Ends::Trigger => (self.events)(BuildEvent::TriggerFinished { outcome, image }),
             Ends::Nothing => {}
         }
-        Ok(())
+        Ok(image)
     }
 
     /// The last stage's image.

@@ -100,6 +100,11 @@ pub enum BuildEvent {
         /// there is nothing yet, after `FROM scratch`.
         image: Option<Digest>,
     },
+    /// A stage ended, and another follows.
+    StageFinished {
+        /// As of a step.
+        image: Digest,
+    },
     /// Something that the user should know.
     Warning(String),
     /// The image is written.

@@ -87,6 +87,11 @@ impl Classic {
                 let hex = image.as_ref().map(|image| image.hex()[..12].to_owned()).unwrap_or_default();
                 self.stream(&mut out, &format!(" ---> {hex}\n"));
             }
+            BuildEvent::StageFinished { image } => {
+                if !self.asked.quiet {
+                    line(&mut out, &json!({ "aux": { "ID": image.to_string() } }));
+                }
+            }
             BuildEvent::Built { image } => {
                 if self.asked.quiet {
                     line(&mut out, &json!({ "stream": format!("{image}\n") }));
@@ -208,6 +213,7 @@ mod tests {
             BuildEvent::Removed { vertex, container },
             BuildEvent::StepFinished { outcome: Outcome::Done, image: Some(image) },
             BuildEvent::StepFinished { outcome: Outcome::Cached, image: Some(image) },
+            BuildEvent::StageFinished { image },
             BuildEvent::Built { image },
             BuildEvent::Tagged { reference: Reference::parse_normalized("web:1").expect("a name") },
         ];
@@ -226,6 +232,7 @@ mod tests {
                 r#"{"stream":" ---> abababababab\n"}"#,
                 r#"{"stream":" ---> Using cache\n"}"#,
                 r#"{"stream":" ---> abababababab\n"}"#,
+                &id,
                 &id,
                 r#"{"stream":"Successfully built abababababab\n"}"#,
                 r#"{"stream":"Successfully tagged web:1\n"}"#,

@@ -54,6 +54,14 @@ pub struct Step {
     kind: StepKind,
 }
 
+impl Step {
+    /// Whether a stage that is not the first begins here.
+    #[must_use]
+    pub fn begins_another_stage(&self) -> bool {
+        matches!(self.kind, StepKind::From(1..))
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum StepKind {
     MetaArg(usize),

@@ -7,15 +7,16 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gantry_model::failpoint::{Point, reached};
 use gantry_model::mount::{MountKind, MountPoint};
 use gantry_model::{ContainerId, Platform, SnapshotId};
 use gantry_store::image::Image;
+use rustix::fs::{Mode, OFlags};
 
 use super::config::{Config, CreateRequest, EndpointRequest, HostConfig};
 use super::core::{self, Core};
@@ -23,9 +24,9 @@ use super::limits::Available;
 use super::mountpoints::{self, Planned};
 use super::record::{Record, State};
 use super::task::{Known, Spawned};
-use super::{Containers, Created, Error, RemoveOptions, check, endpoints, merge, remove};
+use super::{Containers, Created, Error, RemoveOptions, check, endpoints, merge, remove, subpath};
 use crate::database::LedgerError;
-use crate::volumes::{Mark, Volume};
+use crate::volumes::{self, Mark, Volume};
 
 /// Attempts at a made-up name.
 const NAME_ATTEMPTS: u32 = 64;
@@ -178,7 +179,9 @@ struct Used {
     volume: Arc<Volume>,
     /// It was made for this container.
     fresh: bool,
-    /// What the image has at its place is copied into it, if it is fresh.
+    /// Where it is mounted.
+    destination: PathBuf,
+    /// What the image has at its place is copied into it, if nothing is in it.
     copies: bool,
 }
 
@@ -210,7 +213,7 @@ fn mounts(core: &Core, config: &Config, host: &HostConfig, made: &mut Made) -> R
             one.point.name.clone_from(&volume.name);
             one.point.source.clone_from(&volume.mountpoint);
             one.point.device = volume.device();
-            made.push(Used { volume, fresh, copies: one.copies });
+            made.push(Used { volume, fresh, destination: one.point.destination.clone(), copies: one.copies });
         }
         if one.point.kind == MountKind::Bind {
             check_source(one)?;
@@ -307,29 +310,53 @@ fn make(core: &Core, record: &Record, image: &Image, volumes: &Made) -> Result<(
     make_directory(&record.directory)
         .map_err(|error| Error::Internal(format!("cannot make {}: {error}", record.directory.display())))?;
     reached(Point::CreateDirectory);
-    let fresh: Vec<&MountPoint> = record
-        .mounts
-        .iter()
-        .filter(|point| {
-            // What options mount is there already, or is empty each time.
-            point.device.is_none()
-                && volumes.iter().any(|used| used.fresh && used.copies && used.volume.name == point.name)
-        })
-        .collect();
-    if !fresh.is_empty() {
-        let root = core.store.snapshots().open(&snapshot).map_err(|error| failed(&error))?;
-        for point in fresh {
-            crate::volumes::populate(root.as_fd(), &point.destination, &point.source).map_err(|error| {
-                Error::Internal(format!("failed to copy the image's files to volume {}: {error}", point.name))
-            })?;
-        }
-        reached(Point::CreatePopulated);
-    }
+    let copies = |point: &&MountPoint| {
+        let used = volumes.iter().find(|used| used.destination == point.destination);
+        // What options mount is there already, or is empty each time.
+        point.device.is_none() && used.is_some_and(|used| used.copies)
+    };
+    populate(core, &snapshot, record.mounts.iter().filter(copies))?;
     // Also one that nothing is copied into (`nocopy`) is the container's from here on.
     if volumes.iter().any(|used| used.fresh && used.volume.anonymous) {
         core.ledger.write(|transaction| crate::volumes::mark(transaction, &record.id, Mark::Lasting))?;
     }
     Ok(())
+}
+
+/// Copies what the image has into the volumes that nothing is in.
+fn populate<'m>(
+    core: &Core,
+    snapshot: &SnapshotId,
+    points: impl Iterator<Item = &'m MountPoint>,
+) -> Result<(), Error> {
+    let empty = points.filter_map(|point| {
+        let place = place_of(point).ok()?;
+        volumes::is_empty(place.as_fd()).is_ok_and(|empty| empty).then_some((point, place))
+    });
+    let empty: Vec<(&MountPoint, OwnedFd)> = empty.collect();
+    if empty.is_empty() {
+        return Ok(());
+    }
+    let root =
+        core.store.snapshots().open(snapshot).map_err(|error| Error::Internal(crate::chain(&error)))?;
+    let _one = core.volumes.populating.lock();
+    for (point, place) in empty {
+        volumes::populate(root.as_fd(), &point.destination, place.as_fd()).map_err(|error| {
+            Error::Internal(format!("failed to copy the image's files to volume {}: {error}", point.name))
+        })?;
+    }
+    reached(Point::CreatePopulated);
+    Ok(())
+}
+
+/// The directory of a volume that a mount point mounts.
+fn place_of(point: &MountPoint) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    if point.subpath.is_empty() {
+        return Ok(rustix::fs::open(&point.source, flags, Mode::empty())?);
+    }
+    let place = subpath::open(&point.source, &point.subpath)?;
+    Ok(rustix::fs::openat(&place, ".", flags, Mode::empty())?)
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {

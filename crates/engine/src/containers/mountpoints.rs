@@ -17,7 +17,7 @@ pub(super) struct Planned {
     pub(super) point: MountPoint,
     /// The volume to find or make.
     pub(super) volume: Option<VolumeRequest>,
-    /// Whether a new volume gets what the image has there.
+    /// Whether a volume in which nothing is gets what the image has there.
     pub(super) copies: bool,
     /// Whether a missing source is made.
     pub(super) creates_source: bool,
@@ -294,8 +294,7 @@ fn of_mount(request: &MountRequest) -> Result<Planned, Error> {
                 return Err(invalid("must not set ReadOnly mode when using anonymous volumes"));
             }
             planned.point.subpath.clone_from(&request.subpath);
-            // What the image has at the place would go to the volume's root, not to where this is mounted from.
-            planned.copies = !request.no_copy && request.subpath.is_empty();
+            planned.copies = !request.no_copy;
             planned.volume = Some(VolumeRequest {
                 name: request.source.clone(),
                 driver: request.driver.clone(),

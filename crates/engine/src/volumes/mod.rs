@@ -20,6 +20,7 @@ use gantry_model::filter::Filters;
 use gantry_model::mount::VolumeDevice;
 use gantry_model::{ErrorKind, Timestamp};
 use gantry_store::Store;
+use parking_lot::Mutex;
 use rusqlite::{OptionalExtension, Transaction};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,7 @@ use crate::database::{Ledger, LedgerError};
 use crate::events::Events;
 
 pub(crate) use fleeting::{Mark, mark, users_of_fleeting};
-pub(crate) use populate::populate;
+pub(crate) use populate::{is_empty, populate};
 
 /// All volumes. Cheap to clone.
 #[derive(Clone)]
@@ -37,6 +38,8 @@ pub struct Volumes {
     directory: Arc<PathBuf>,
     /// Whose reserve a removal takes on a full disk.
     store: Arc<Store>,
+    /// Held while a volume gets its first files: two containers may want to give them to it.
+    pub(crate) populating: Arc<Mutex<()>>,
 }
 
 /// A volume.
@@ -97,7 +100,7 @@ const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
 impl Volumes {
     pub(crate) fn new(ledger: Ledger, events: Events, directory: PathBuf, store: Arc<Store>) -> Self {
-        Self { ledger, events, directory: Arc::new(directory), store }
+        Self { ledger, events, directory: Arc::new(directory), store, populating: Arc::default() }
     }
 
     /// Makes a volume; one that is there already is given back unchanged.

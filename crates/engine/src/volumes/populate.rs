@@ -1,4 +1,4 @@
-//! Copying what the image has at a mount point into a new volume.
+//! Copying what the image has at a mount point into a volume in which nothing is yet.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -14,13 +14,12 @@ const DEEPEST: u32 = 256;
 
 /// Copies the directory at `path` of a root file system into an empty directory, with owners, modes, times
 /// and extended attributes. Links in the path are followed inside the root only. Nothing there, or no
-/// directory: nothing is copied. A volume that has files already stays as it is.
+/// directory: nothing is copied. A directory that has files already stays as it is.
 ///
 /// # Errors
-/// The file system's; what was copied stays.
-pub(crate) fn populate(root: BorrowedFd<'_>, path: &Path, volume: &Path) -> io::Result<()> {
-    let to = rfs::open(volume, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    if !is_empty(to.as_fd())? {
+/// The file system's; the directory is empty again, as far as it can be emptied.
+pub(crate) fn populate(root: BorrowedFd<'_>, path: &Path, to: BorrowedFd<'_>) -> io::Result<()> {
+    if !is_empty(to)? {
         return Ok(());
     }
     let relative = path.strip_prefix("/").unwrap_or(path);
@@ -37,13 +36,29 @@ pub(crate) fn populate(root: BorrowedFd<'_>, path: &Path, volume: &Path) -> io::
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    copy_directory(from.as_fd(), to.as_fd(), 0)
+    copy_directory(from.as_fd(), to, 0).inspect_err(|_| empty(to))
 }
 
-fn is_empty(directory: BorrowedFd<'_>) -> io::Result<bool> {
+/// Removes what is in a directory. What cannot be removed stays.
+fn empty(directory: BorrowedFd<'_>) {
+    let names = rfs::Dir::read_from(directory).into_iter().flatten().flatten();
+    for name in names.map(|entry| entry.file_name().to_owned()).filter(|name| !is_dots(name.to_bytes())) {
+        let _ = gantry_sys::tree::remove(directory, &name);
+    }
+}
+
+fn is_dots(name: &[u8]) -> bool {
+    matches!(name, b"." | b"..")
+}
+
+/// Whether a directory has nothing in it.
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn is_empty(directory: BorrowedFd<'_>) -> io::Result<bool> {
     for entry in rfs::Dir::read_from(directory)? {
         let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+        if !is_dots(entry.file_name().to_bytes()) {
             return Ok(false);
         }
     }
@@ -57,7 +72,7 @@ fn copy_directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> io::R
     for entry in rfs::Dir::read_from(from)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
-        if !matches!(name, b"." | b"..") {
+        if !is_dots(name) {
             copy_entry(from, to, OsStr::from_bytes(name), depth)?;
         }
     }
@@ -157,16 +172,26 @@ mod tests {
         symlink("/data", root.join("link")).expect("made");
         let volume = scratch("volume");
         let opened = File::open(&root).expect("a directory");
-        populate(opened.as_fd(), Path::new("/link"), &volume).expect("a copy");
+        let into = |path: &Path| File::open(path).expect("a directory");
+        populate(opened.as_fd(), Path::new("/link"), into(&volume).as_fd()).expect("a copy");
         let metadata = fs::metadata(volume.join("sub/file")).expect("copied");
         assert_eq!((metadata.len(), metadata.mode() & 0o777), (1, 0o640));
         fs::remove_file(root.join("data/sub/file")).expect("removed");
-        populate(opened.as_fd(), Path::new("/data"), &volume).expect("nothing to do");
+        populate(opened.as_fd(), Path::new("/data"), into(&volume).as_fd()).expect("nothing to do");
         assert!(volume.join("sub/file").exists(), "a volume with files stays as it is");
         let empty = scratch("empty");
-        populate(opened.as_fd(), Path::new("/nosuch"), &empty).expect("nothing to do");
+        populate(opened.as_fd(), Path::new("/nosuch"), into(&empty).as_fd()).expect("nothing to do");
         assert!(is_empty(File::open(&empty).expect("there").as_fd()).expect("read"));
-        for path in [root, volume, empty] {
+        // Nested too deeply, it is refused in the middle.
+        let deep = scratch("deep");
+        let mut below = deep.join("data");
+        (0..=DEEPEST).for_each(|_| below.push("d"));
+        fs::create_dir_all(&below).expect("made");
+        fs::write(deep.join("data/file"), "x").expect("written");
+        let opened = File::open(&deep).expect("a directory");
+        populate(opened.as_fd(), Path::new("/data"), into(&empty).as_fd()).expect_err("too deep");
+        assert!(is_empty(into(&empty).as_fd()).expect("read"), "half a copy is none");
+        for path in [root, volume, empty, deep] {
             fs::remove_dir_all(path).expect("removed");
         }
     }
