@@ -1,5 +1,6 @@
 //! The builder as the daemon holds it: one for each store.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -117,7 +118,10 @@ impl Builder {
         cancel: &Cancel,
     ) -> Result<BuiltImage, BuildError> {
         let BuildRequest { context, dockerfile, tags, options } = request;
-        let tags: Vec<Reference> = tags.into_iter().map(Reference::or_latest).collect();
+        let mut named = BTreeSet::new();
+        // A name that is given twice is told once.
+        let tags: Vec<Reference> =
+            tags.into_iter().map(Reference::or_latest).filter(|tag| named.insert(tag.to_string())).collect();
         let name = format!("{SNAPSHOT_PREFIX}{}", random_name()?);
         let context = match context {
             ContextSource::Tar(input) => {

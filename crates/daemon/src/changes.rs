@@ -62,10 +62,7 @@ pub(crate) fn apply_to(mut config: RunConfig, changes: &[String]) -> Result<RunC
     for line in &lexed.lines {
         let verb = line.text.split_whitespace().next().unwrap_or("");
         if !TAKEN.contains(&verb.to_ascii_uppercase().as_str()) {
-            return Err(Refusal::invalid(format!(
-                "{} is not a valid change command",
-                verb.to_ascii_uppercase()
-            )));
+            return Err(Refusal::invalid(format!("{verb} is not a valid change command")));
         }
     }
     let file = parse::parse(&format!("FROM start\n{text}\n")).map_err(|error| refused(&error))?;
@@ -129,7 +126,7 @@ mod tests {
             ("", "file with no instructions"),
             ("# nothing", "file with no instructions"),
             ("RUN true", "RUN is not a valid change command"),
-            ("CMD x\nnosuch y", "NOSUCH is not a valid change command"),
+            ("CMD x\nnosuch y", "nosuch is not a valid change command"),
             ("ENV A", "ENV must have two arguments"),
         ] {
             let refusal = apply(&[change.to_owned()]).expect_err(change);

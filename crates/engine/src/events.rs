@@ -193,7 +193,7 @@ fn matches(event: &Event, filters: &Filters) -> bool {
         && ["container", "network", "volume", "daemon", "plugin", "service", "node", "secret", "config"]
             .iter()
             .all(|key| actor(key))
-        && filters.labels_match(&event.attributes)
+        && filters.has_labels(&event.attributes)
 }
 
 /// Says that a filter is not known.
@@ -236,6 +236,9 @@ mod tests {
         };
         let wanted = query(&[("type", "container"), ("event", "exec_create"), ("container", "we")]);
         let mut past = events.subscribe(wanted).expect("known filters");
+        // Events know no `label!`, and what they do not know filters nothing.
+        let mut without =
+            events.subscribe(query(&[("label!", "tier"), ("event", "start")])).expect("ignored");
         let mut image = events.subscribe(query(&[("image", "web")])).expect("known filters");
         let of_web = attributes(&[("name", "web"), ("image", "web:1"), ("tier", "front")]);
         events.publish("container", "start", "c1", of_web.clone());
@@ -243,6 +246,7 @@ mod tests {
         assert_eq!(live.next().await.map(|event| event.action.clone()).as_deref(), Some("start"));
         assert_eq!(past.next().await.map(|event| event.action.len()), Some(23));
         assert_eq!(past.next().await, None);
+        assert_eq!(without.next().await.map(|event| event.actor.clone()).as_deref(), Some("c1"));
         assert_eq!(image.next().await.map(|event| event.kind.clone()).as_deref(), Some("image"));
         assert_eq!(image.next().await.map(|event| event.kind.clone()).as_deref(), Some("container"));
         events.close();

@@ -42,12 +42,14 @@ impl Filters {
     /// Whether every `label` filter (`key` or `key=value`) holds for these labels, and not every `label!` one.
     #[must_use]
     pub fn labels_match(&self, labels: &BTreeMap<String, String>) -> bool {
-        let holds = |wanted: &String| match wanted.split_once('=') {
-            Some((key, value)) => labels.get(key).is_some_and(|have| have == value),
-            None => labels.contains_key(wanted),
-        };
         let without = self.get("label!");
-        self.get("label").iter().all(holds) && (without.is_empty() || !without.iter().all(holds))
+        self.has_labels(labels) && (without.is_empty() || !without.iter().all(|wanted| holds(wanted, labels)))
+    }
+
+    /// Whether every `label` filter holds for these labels, where nothing can be asked to be without one.
+    #[must_use]
+    pub fn has_labels(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.get("label").iter().all(|wanted| holds(wanted, labels))
     }
 
     /// Whether a text is one of a key's values, or any of them is a regular expression that is found in it. Without
@@ -75,6 +77,13 @@ impl Filters {
             (false, true) => Ok(Some(false)),
             _ => Err(InvalidFlag { key: key.into(), values: self.get(key).join(" ") }),
         }
+    }
+}
+
+fn holds(wanted: &str, labels: &BTreeMap<String, String>) -> bool {
+    match wanted.split_once('=') {
+        Some((key, value)) => labels.get(key).is_some_and(|have| have == value),
+        None => labels.contains_key(wanted),
     }
 }
 

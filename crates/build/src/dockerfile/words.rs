@@ -236,6 +236,7 @@ impl Scan<'_> {
         match self.next() {
             Some('}') if name.is_empty() => Err("syntax error: bad substitution".into()),
             Some('}') => Ok((self.lookup)(&name).unwrap_or_default()),
+            None if name.is_empty() => Err("syntax error: missing '}'".into()),
             Some(_) if name.is_empty() => Err("unsupported modifier in substitution".into()),
             Some(':') => {
                 let modifier = self.next();
@@ -466,6 +467,7 @@ mod tests {
         let expander = Expander { escape: '\\', lookup: &lookup };
         for (word, reason) in [
             ("${b", "unsupported modifier (\u{fffd}) in substitution"),
+            ("${", "syntax error: missing '}'"),
             ("${b:?}", "b: is not allowed to be unset"),
             ("${b:?nope}", "b: nope"),
             ("${b!c}", "unsupported modifier (!) in substitution"),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gantry_api::Method::Post;
+use gantry_api::Method::{Delete, Get, Post};
 use gantry_api::container::{WaitError, WaitResponse};
 use gantry_api::gojson;
 use gantry_engine::containers::{StopOptions, WaitCondition};
@@ -19,7 +19,17 @@ pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
     table.add(Post, "/containers/{id}/kill", kill)?;
     table.add(Post, "/containers/{id}/pause", pause)?;
     table.add(Post, "/containers/{id}/unpause", unpause)?;
+    table.add(Get, "/containers/{id}/checkpoints", checkpoints)?;
+    table.add(Post, "/containers/{id}/checkpoints", checkpoints)?;
+    table.add(Delete, "/containers/{id}/checkpoints/{checkpoint}", checkpoints)?;
     table.add(Post, "/containers/{id}/wait", wait)
+}
+
+/// Docker's text without its experimental mode, which this daemon does not have.
+const EXPERIMENTAL: &str = "This experimental feature is disabled by default. Start the Docker daemon in experimental mode in order to enable it.";
+
+async fn checkpoints(_: Arc<App>, _: Request) -> Answer {
+    Err(Refusal::not_implemented(EXPERIMENTAL))
 }
 
 async fn start(app: Arc<App>, mut request: Request) -> Answer {
@@ -32,6 +42,9 @@ async fn start(app: Arc<App>, mut request: Request) -> Answer {
         return Err(Refusal::invalid(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
         ));
+    }
+    if !request.query.get("checkpoint").is_empty() {
+        return Err(Refusal::invalid("checkpoint is only supported in experimental mode"));
     }
     app.engine.containers.start(request.name()).await?;
     Ok(Reply::no_content())

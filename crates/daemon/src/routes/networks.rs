@@ -83,9 +83,7 @@ async fn disconnect(app: Arc<App>, request: Request) -> Answer {
     connect(app, request).await
 }
 
-/// Only user-defined networks are ever pruned.
-async fn prune(_: Arc<App>, request: Request) -> Answer {
-    let filters = filters(&request)?;
-    gantry_api::filters::accept(&filters, &["label", "label!", "until"])?;
-    Ok(Reply::json(&PruneResponse::default()))
+async fn prune(app: Arc<App>, request: Request) -> Answer {
+    let names = app.engine.networks.prune(&filters(&request)?)?;
+    Ok(Reply::json(&PruneResponse { networks_deleted: (!names.is_empty()).then_some(names) }))
 }

@@ -11,6 +11,7 @@ use gantry_server::{Reply, Request};
 use http::StatusCode;
 
 use super::{Answer, App, Table, filters};
+use crate::refusal::Refusal;
 use crate::wire::volume::volume;
 
 pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
@@ -22,7 +23,10 @@ pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
 }
 
 async fn list(app: Arc<App>, request: Request) -> Answer {
-    let all = app.engine.volumes.list(&filters(&request)?).await?;
+    let filters = filters(&request).map_err(|refusal| {
+        Refusal::invalid(format!("error reading volume filters: {}", refusal.0.message))
+    })?;
+    let all = app.engine.volumes.list(&filters).await?;
     Ok(Reply::json(&ListResponse { volumes: all.iter().map(|one| volume(one)).collect(), warnings: None }))
 }
 
@@ -53,8 +57,5 @@ async fn prune(app: Arc<App>, request: Request) -> Answer {
         filters.add("all", "true");
     }
     let (names, bytes) = app.engine.volumes.prune(&filters).await?;
-    Ok(Reply::json(&PruneResponse {
-        volumes_deleted: (!names.is_empty()).then_some(names),
-        space_reclaimed: bytes,
-    }))
+    Ok(Reply::json(&PruneResponse { volumes_deleted: Some(names), space_reclaimed: bytes }))
 }

@@ -74,8 +74,9 @@ fn create(core: &Core, request: CreateRequest) -> Result<(Record, Vec<String>), 
     let image = find_image(core, &request.config.image, &request.platform)?;
     let config = merge::merge(request.config, &image.config.config)?;
     let name = request.name.strip_prefix('/').unwrap_or(&request.name).to_owned();
-    if !name.is_empty() && !crate::names::is_allowed(&name) {
-        return Err(invalid_name(&name));
+    if !request.name.is_empty() && !crate::names::is_allowed(&name) {
+        // A name is told as it was given.
+        return Err(invalid_name(&request.name));
     }
     let mut made = Made::new();
     let mut mounts = mounts(core, &config, &host, &mut made).inspect_err(|_| remove_volumes(core, &made))?;

@@ -32,6 +32,32 @@ pub(super) fn check(
         .try_for_each(|endpoint| check_built_in(endpoint, bridge))
 }
 
+/// Checks that networks go together, as Docker does when a container starts: no two of those that are built in do.
+///
+/// # Errors
+/// Docker's words.
+pub(super) fn check_together(mode: &str, endpoints: &[EndpointRequest]) -> Result<(), &'static str> {
+    let name = |network: &str| if network == "default" { "bridge".to_owned() } else { network.to_owned() };
+    let own = name(if mode.is_empty() { "default" } else { mode });
+    let others: Vec<String> =
+        endpoints.iter().map(|one| name(&one.network)).filter(|one| *one != own).collect();
+    if others.is_empty() {
+        Ok(())
+    } else if own == "host" || own.starts_with("container:") {
+        Err(
+            "container sharing network namespace with another container or host cannot be connected to any other network",
+        )
+    } else if others.iter().any(|other| other == "host") {
+        Err("cannot connect container to host network - container must be created in host network mode")
+    } else if own == "none" || others.iter().any(|other| other == "none") {
+        Err(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+        )
+    } else {
+        Ok(())
+    }
+}
+
 fn check_built_in(endpoint: &EndpointRequest, bridge: Option<Ipv4Net>) -> Result<(), Error> {
     // The stock CLI calls the default network so.
     let network = if endpoint.network == "default" { "bridge" } else { &endpoint.network };
@@ -100,6 +126,29 @@ mod tests {
 
     fn endpoint(network: &str) -> EndpointRequest {
         EndpointRequest { network: network.into(), ..EndpointRequest::default() }
+    }
+
+    #[test]
+    fn networks_that_are_built_in_do_not_go_together() {
+        let check = |mode: &str, networks: &[&str]| {
+            let endpoints: Vec<_> = networks.iter().map(|network| endpoint(network)).collect();
+            check_together(mode, &endpoints).err().and_then(|why| why.split_whitespace().next()).unwrap_or("")
+        };
+        for (mode, networks, want) in [
+            ("", &["bridge"][..], ""),
+            ("default", &["bridge", "default"], ""),
+            ("bridge", &["bridge"], ""),
+            ("none", &["none"], ""),
+            ("host", &["host"], ""),
+            ("bridge", &["bridge", "none"], "container"),
+            ("default", &["default", "none"], "container"),
+            ("none", &["none", "bridge"], "container"),
+            ("bridge", &["bridge", "host"], "cannot"),
+            ("host", &["host", "bridge"], "container"),
+            ("container:a", &["none"], "container"),
+        ] {
+            assert_eq!(check(mode, networks), want, "{mode} {networks:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What a journal record means for a container's state. Pure: the same for a live shim, one that was
 //! re-adopted, and the file that a dead one left.
 
+use std::borrow::Cow;
+
 use gantry_model::container::{Desired, Status};
 use gantry_runtime::shim::protocol::{Event, Record};
 
@@ -147,9 +149,21 @@ pub(super) fn launch_text(text: &str) -> String {
     if text.starts_with("sysctl ") {
         return specification_text(text);
     }
+    let text = explained(text);
     format!(
         "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: {text}"
     )
+}
+
+/// A text with Docker's explanation of what it ends with, whatever it comes from.
+fn explained(text: &str) -> Cow<'_, str> {
+    match text.ends_with(": not a directory") {
+        true => format!(
+            "{text}: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type"
+        )
+        .into(),
+        false => text.into(),
+    }
 }
 
 /// Docker's words around those of a runtime that refuses the whole specification, before it makes a process.
@@ -164,15 +178,10 @@ pub(super) fn exec_text(text: &str) -> String {
     if is_dockers_own(text) {
         return text.into();
     }
-    if text.starts_with("chdir to cwd") && text.ends_with(": not a directory") {
-        // Docker's explanation of this error, whatever it comes from.
-        return format!(
-            "OCI runtime exec failed: exec failed: unable to start container process: {text}: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type"
-        );
-    }
     if text.starts_with("Cwd must be") {
         return format!("OCI runtime exec failed: exec failed: {text}");
     }
+    let text = explained(text);
     format!("OCI runtime exec failed: exec failed: unable to start container process: {text}")
 }
 
@@ -212,6 +221,22 @@ mod tests {
         ] {
             assert_eq!(exec_exit_code(code, text), want, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_no_directory_is_explained() {
+        let why = ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type";
+        for (text, explained) in [
+            ("exec: \"/bin/true/x\": stat /bin/true/x: not a directory", true),
+            ("chdir to cwd (\"/etc/passwd\") set in config.json failed: not a directory", true),
+            ("exec: \"/nosuch\": stat /nosuch: no such file or directory", false),
+        ] {
+            let end = if explained { format!("{text}{why}") } else { text.to_owned() };
+            assert!(launch_text(text).ends_with(&end), "{}", launch_text(text));
+            assert!(exec_text(text).ends_with(&end), "{}", exec_text(text));
+        }
+        let both = launch_text(&format!("error mounting: not a directory{why}"));
+        assert_eq!(both.matches("vice-versa").count(), 1, "{both}");
     }
 
     fn at(seconds: i64, event: Event) -> Record {

@@ -212,8 +212,8 @@ impl<'a> Narrowed<'a> {
             })
             && any("ancestor", &|wanted| {
                 let id = record.image.to_string();
-                self.ancestors.contains(&id)
-                    || id.strip_prefix("sha256:").is_some_and(|hex| hex.starts_with(wanted))
+                let begins = || id.strip_prefix("sha256:").is_some_and(|hex| hex.starts_with(wanted));
+                self.ancestors.contains(&id) || (!wanted.is_empty() && begins())
             })
             && any("volume", &|wanted| {
                 let points = || record.mounts.iter();
@@ -221,17 +221,16 @@ impl<'a> Narrowed<'a> {
                     || points().any(|point| point.source.as_os_str() == wanted)
             })
             && any("network", &|wanted| {
-                let endpoints = &view.network.endpoints;
-                !record.config.network_disabled
-                    && endpoints
-                        .iter()
-                        .any(|(name, endpoint)| name == wanted || endpoint.network.as_str() == wanted)
+                let mut endpoints = view.network.endpoints.iter();
+                wanted.is_empty()
+                    || !record.config.network_disabled
+                        && endpoints
+                            .any(|(name, endpoint)| name == wanted || endpoint.network.as_str() == wanted)
             })
             && any("publish", &|wanted| port(wanted, true))
             && any("expose", &|wanted| port(wanted, false))
             && any("health", &|wanted| wanted == "none")
             && any("is-task", &|wanted| matches!(wanted, "false" | "0"))
-            && any("isolation", &|wanted| matches!(wanted, "" | "default"))
             && self.before.is_none_or(|before| record.created < before)
             && self.since.is_none_or(|since| record.created > since)
             && self.filters.labels_match(&record.config.labels)

@@ -69,7 +69,9 @@ pub(super) fn plan(
         planned.insert(point.destination.clone(), Planned::new(point));
     }
     let mut own: BTreeMap<PathBuf, Planned> = BTreeMap::new();
-    let mut add = |one: Planned| match own.insert(one.point.destination.clone(), one) {
+    let add = |own: &mut BTreeMap<PathBuf, Planned>, one: Planned| match own
+        .insert(one.point.destination.clone(), one)
+    {
         None => Ok(()),
         Some(before) => {
             Err(Error::Invalid(format!("Duplicate mount point: {}", before.point.destination.display())))
@@ -80,15 +82,21 @@ pub(super) fn plan(
         if let Some(request) = &mut one.volume {
             request.driver.clone_from(&host.volume_driver);
         }
-        add(one)?;
+        add(&mut own, one)?;
     }
     for request in &host.mounts {
-        add(of_mount(request)?)?;
+        add(&mut own, of_mount(request)?)?;
     }
+    let mounts: Vec<&str> = host.mounts.iter().map(|request| request.target.as_str()).collect();
     for (destination, options) in &host.tmpfs {
         let mut point = point(MountKind::Tmpfs, &absolute(destination).map_err(Error::Invalid)?);
         point.tmpfs_options.clone_from(options);
-        add(Planned::new(point))?;
+        // `--tmpfs` goes before `--mount` at its place, and clashes with `-v`.
+        if mounts.iter().any(|target| Path::new(&clean_path(target)) == point.destination) {
+            own.insert(point.destination.clone(), Planned::new(point));
+            continue;
+        }
+        add(&mut own, Planned::new(point))?;
     }
     own.values_mut().try_for_each(|one| follow_data_root(&mut one.point, data_root))?;
     planned.append(&mut own);
@@ -363,18 +371,9 @@ mod tests {
         check("", Err(()));
     }
 
-    #[test]
-    fn what_is_wrong_with_a_mount_is_told_in_dockers_words() {
-        let bind = |text: &str| of_bind(text).err().map_or(String::new(), |error| error.to_string());
-        assert_eq!(
-            bind("/a:b"),
-            "invalid volume specification: '/a:b': invalid mount config for type \"bind\": invalid mount path: 'b' mount path must be absolute"
-        );
-        assert_eq!(
-            bind("/a:/"),
-            "invalid volume specification: '/a:/': invalid mount config for type \"bind\": invalid specification: destination can't be '/'"
-        );
-        let request = |kind: MountKind, source: &str| MountRequest {
+    /// A mount at `/t`.
+    fn request(kind: MountKind, source: &str) -> MountRequest {
+        MountRequest {
             kind,
             source: source.into(),
             target: "/t".into(),
@@ -390,7 +389,41 @@ mod tests {
             subpath: String::new(),
             tmpfs_size_bytes: 0,
             tmpfs_mode: 0,
+        }
+    }
+
+    #[test]
+    fn a_tmpfs_goes_before_a_mount_at_its_place_and_clashes_with_a_bind() {
+        let tmpfs = || BTreeMap::from([("/t".to_owned(), "size=1m".to_owned())]);
+        let kinds = |host: HostConfig| {
+            let planned = plan(&Config::default(), &host, Vec::new(), Path::new("/data"))
+                .map_err(|error| error.to_string());
+            planned.map(|all| all.into_iter().map(|one| one.point.kind).collect::<Vec<_>>())
         };
+        for kind in [MountKind::Volume, MountKind::Tmpfs] {
+            let mut mount = request(kind, "");
+            mount.target = "/x/../t/".into();
+            let host = HostConfig { mounts: vec![mount], tmpfs: tmpfs(), ..HostConfig::default() };
+            assert_eq!(kinds(host), Ok(vec![MountKind::Tmpfs]));
+        }
+        let host = HostConfig { binds: vec!["/a:/t".into()], tmpfs: tmpfs(), ..HostConfig::default() };
+        assert_eq!(kinds(host), Err("Duplicate mount point: /t".into()));
+        let twice = vec![request(MountKind::Volume, "a"), request(MountKind::Volume, "b")];
+        let host = HostConfig { mounts: twice, ..HostConfig::default() };
+        assert_eq!(kinds(host), Err("Duplicate mount point: /t".into()));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_mount_is_told_in_dockers_words() {
+        let bind = |text: &str| of_bind(text).err().map_or(String::new(), |error| error.to_string());
+        assert_eq!(
+            bind("/a:b"),
+            "invalid volume specification: '/a:b': invalid mount config for type \"bind\": invalid mount path: 'b' mount path must be absolute"
+        );
+        assert_eq!(
+            bind("/a:/"),
+            "invalid volume specification: '/a:/': invalid mount config for type \"bind\": invalid specification: destination can't be '/'"
+        );
         let mount = |request: MountRequest| {
             super::check(&[request]).err().map_or(String::new(), |error| error.to_string())
         };

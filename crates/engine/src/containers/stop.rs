@@ -31,7 +31,13 @@ impl Containers {
                 if !view.state.is_running() && view.state.status != Status::Restarting {
                     return Err(Error::AlreadyStopped);
                 }
-                let refused = |error| Error::Invalid(format!("cannot stop container: {container}: {error}"));
+                let refused = |error| {
+                    let what = match afterwards {
+                        Afterwards::Rests => "cannot stop container:",
+                        Afterwards::Starts => "Cannot restart container",
+                    };
+                    Error::Invalid(format!("{what} {container}: {error}"))
+                };
                 Some(check::signal(text).map_err(refused)?)
             }
         };
@@ -45,7 +51,7 @@ impl Containers {
     /// As [`Containers::stop`] and [`Containers::start`].
     pub async fn restart(&self, container: &str, options: StopOptions) -> Result<(), Error> {
         let entry = self.core.index.find(container)?;
-        match self.stop_and(entry.id.as_str(), options, Afterwards::Starts).await {
+        match self.stop_and(container, options, Afterwards::Starts).await {
             Ok(()) | Err(Error::AlreadyStopped) => {}
             Err(error) => return Err(error),
         }

@@ -141,10 +141,12 @@ fn clash(there: &Resources, given: &Resources) -> Result<(), &'static str> {
 
 /// Has inspect show what became of the limits that were given.
 fn echo(changes: &mut serde_json::Value, given: &Resources) {
-    if given.blkio_weight == 0
-        && let Some(fields) = changes.as_object_mut()
-    {
-        fields.remove("BlkioWeight");
+    if let Some(fields) = changes.as_object_mut() {
+        // Docker takes this one for given only when a container is made.
+        fields.remove("OomKillDisable");
+        if given.blkio_weight == 0 {
+            fields.remove("BlkioWeight");
+        }
     }
     if let (Some(..=0), Some(limit)) = (given.pids_limit, changes.get_mut("PidsLimit")) {
         *limit = 0.into();
@@ -240,7 +242,8 @@ mod tests {
 
     #[test]
     fn what_was_dropped_is_not_shown() {
-        let mut changes = serde_json::json!({"BlkioWeight": 500, "PidsLimit": -1, "Memory": 5});
+        let mut changes =
+            serde_json::json!({"BlkioWeight": 500, "PidsLimit": -1, "Memory": 5, "OomKillDisable": true});
         echo(&mut changes, &Resources { pids_limit: Some(-1), memory: 5, ..Resources::default() });
         assert_eq!(changes, serde_json::json!({"PidsLimit": 0, "Memory": 5}));
     }

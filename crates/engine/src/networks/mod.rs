@@ -125,6 +125,19 @@ impl Networks {
         self.find(network).map(|row| self.view(row)).ok_or_else(|| Error::NoSuchNetwork(network.into()))
     }
 
+    /// Removes unused networks; filters: `label`, `label!`, `until`. Those that are built in stay, and there are no
+    /// others.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an unknown filter or a time that is none.
+    pub fn prune(&self, filters: &Filters) -> Result<Vec<String>, Error> {
+        if let Some(key) = filters.keys().find(|key| !["label", "label!", "until"].contains(key)) {
+            return Err(Error::Invalid(format!("invalid filter '{key}'")));
+        }
+        crate::images::until(filters).map_err(Error::Invalid)?;
+        Ok(Vec::new())
+    }
+
     /// What the host's own firewall blocks, with the rule that would open it; shown by `info`.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {

@@ -6,6 +6,7 @@
 
 mod fleeting;
 mod populate;
+mod prune;
 mod recovery;
 
 use std::collections::{BTreeMap, HashSet};
@@ -321,43 +322,6 @@ impl Volumes {
         Error::Conflict(format!("remove {name}: volume is in use - [{users}]"))
     }
 
-    /// Removes unused anonymous volumes (all unused with filter `all=true`); returns names and bytes. Volumes with
-    /// driver options stay, as in Docker: what they mount is not here.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for an unknown filter.
-    pub async fn prune(&self, filters: &Filters) -> Result<(Vec<String>, u64), Error> {
-        check_filters(filters, &["all", "label", "label!"])?;
-        let mut every = false;
-        for text in filters.get("all") {
-            every |= go_bool(text).ok_or_else(|| {
-                let why = format!("strconv.ParseBool: parsing {text:?}: invalid syntax");
-                Error::Invalid(format!("invalid filter 'all': {why}"))
-            })?;
-        }
-        let (volumes, filters) = (self.clone(), filters.clone());
-        crate::blocking(move || {
-            let (mut names, mut bytes) = (Vec::new(), 0);
-            for (volume, users) in volumes.all()? {
-                let wanted = (every || volume.anonymous) && volume.options.is_empty();
-                if users > 0 || !wanted || !filters.labels_match(&volume.labels) {
-                    continue;
-                }
-                let size = size_of(&volume.mountpoint);
-                match volumes.remove_now(&volume) {
-                    Ok(()) => {
-                        reached(Point::PruneVolume);
-                        names.push(volume.name);
-                        bytes += size;
-                    }
-                    Err(error) => tracing::warn!("volume {} was not pruned: {error}", volume.name),
-                }
-            }
-            Ok((names, bytes))
-        })
-        .await
-    }
-
     /// Bytes that a volume's files take, and how many containers refer to it, for `system df`. Slow.
     ///
     /// # Errors
@@ -486,14 +450,6 @@ fn size_of(directory: &Path) -> u64 {
 }
 
 /// Reads a boolean as Go's `strconv.ParseBool` does.
-fn go_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
-}
-
 fn check_filters(filters: &Filters, known: &[&str]) -> Result<(), Error> {
     match filters.keys().find(|key| !known.contains(key)) {
         Some(key) => Err(Error::Invalid(format!("invalid filter '{key}'"))),

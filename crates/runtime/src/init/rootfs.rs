@@ -16,7 +16,6 @@ use rustix::mount::{
     fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
-use crate::Reason;
 use crate::init::cgroup_mount::{self, CgroupMounts};
 use crate::init::mount_plan::{MountPlan, What};
 use crate::init::plan::{RootPlan, RootSource};
@@ -231,16 +230,6 @@ pub(crate) fn mount_all(
                 What::Bind { source, .. } | What::Filesystem { source, .. } => source.as_c_str(),
                 What::Cgroup => c"cgroup",
             };
-            if error == Errno::NOTDIR && matches!(mount.what, What::Bind { .. }) {
-                return report.refused(
-                    Reason::Setup,
-                    0,
-                    format_args!(
-                        "error mounting {shown:?} to rootfs at \"/{}\": not a directory: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type",
-                        Shown(&mount.destination)
-                    ),
-                );
-            }
             report.failed(
                 error,
                 format_args!("error mounting {shown:?} to rootfs at \"/{}\"", Shown(&mount.destination)),
@@ -325,10 +314,20 @@ fn filesystem(
         let mode = inherited_mode(kind, options, &ensured)?;
         let filesystem: Filesystem<'_> = (kind, source, options);
         let mount = new_filesystem(filesystem, mode, immediate(plan))?;
-        attach(mount.as_fd(), ensured.fd.as_fd())?;
+        attach(mount.as_fd(), ensured.fd.as_fd()).map_err(|error| {
+            if error == Errno::INVAL { file_or(error, ensured.fd.as_fd()) } else { error }
+        })?;
         propagate(mount.as_fd(), plan)
     };
     Ok(make())
+}
+
+/// The kernel calls it invalid to mount a directory over a file; users are told which of the two is none.
+fn file_or(error: Errno, place: BorrowedFd<'_>) -> Errno {
+    match rustix::fs::fstat(place) {
+        Ok(stat) if !FileType::from_raw_mode(stat.st_mode).is_dir() => Errno::NOTDIR,
+        _ => error,
+    }
 }
 
 /// The attributes set at once; `/dev` becomes read-only only when it has been filled.

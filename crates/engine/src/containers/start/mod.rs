@@ -41,7 +41,7 @@ use super::spec::{self, Facts};
 use super::stop::Afterwards;
 use super::stopwatch::Stopwatch;
 use super::task::{Answerer, Message, Phase, Task};
-use super::{Containers, Error, check, supervise};
+use super::{Containers, Error, check, endpoints, supervise};
 use crate::sandboxes::{self, Attached};
 
 mod joined;
@@ -342,6 +342,9 @@ impl Start {
     fn record_sandbox(&self, joined: &Joined) -> Result<(Attached, Vec<(String, OwnedFd)>), Error> {
         let Record { id, .. } = &*self.record;
         let (ledger, boot) = (&self.core.ledger, &self.core.host.boot_id);
+        endpoints::check_together(&self.record.host.network_mode, &self.record.endpoints).map_err(|why| {
+            Error::Launch { text: format!("failed to set up container networking: {why}"), exit_code: 128 }
+        })?;
         if let Some(owner) = &joined.owner {
             let sandbox = owner.sandbox.clone();
             ledger.write(|transaction| {
