@@ -39,8 +39,11 @@ pub(super) fn check(
 pub(super) fn check_together(mode: &str, endpoints: &[EndpointRequest]) -> Result<(), &'static str> {
     let name = |network: &str| if network == "default" { "bridge".to_owned() } else { network.to_owned() };
     let own = name(if mode.is_empty() { "default" } else { mode });
+    // A container is called by its id in one place and as the user did in the other.
+    let same =
+        |other: &String| *other == own || [&own, other].iter().all(|one| one.starts_with("container:"));
     let others: Vec<String> =
-        endpoints.iter().map(|one| name(&one.network)).filter(|one| *one != own).collect();
+        endpoints.iter().map(|one| name(&one.network)).filter(|other| !same(other)).collect();
     if others.is_empty() {
         Ok(())
     } else if own == "host" || own.starts_with("container:") {

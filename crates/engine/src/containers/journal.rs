@@ -149,6 +149,13 @@ pub(super) fn launch_text(text: &str) -> String {
     if text.starts_with("sysctl ") {
         return specification_text(text);
     }
+    // Docker's daemon finds out before it makes the container's process.
+    let cwd = text.strip_prefix("chdir to cwd (\"");
+    if let Some(path) =
+        cwd.and_then(|rest| rest.strip_suffix("\") set in config.json failed: not a directory"))
+    {
+        return format!("Cannot mkdir: {path} is not a directory");
+    }
     let text = explained(text);
     format!(
         "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: {text}"
@@ -228,13 +235,15 @@ mod tests {
         let why = ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type";
         for (text, explained) in [
             ("exec: \"/bin/true/x\": stat /bin/true/x: not a directory", true),
-            ("chdir to cwd (\"/etc/passwd\") set in config.json failed: not a directory", true),
             ("exec: \"/nosuch\": stat /nosuch: no such file or directory", false),
         ] {
             let end = if explained { format!("{text}{why}") } else { text.to_owned() };
             assert!(launch_text(text).ends_with(&end), "{}", launch_text(text));
             assert!(exec_text(text).ends_with(&end), "{}", exec_text(text));
         }
+        let cwd = "chdir to cwd (\"/etc/passwd\") set in config.json failed: not a directory";
+        assert_eq!(launch_text(cwd), "Cannot mkdir: /etc/passwd is not a directory");
+        assert!(exec_text(cwd).ends_with(&format!("{cwd}{why}")), "{}", exec_text(cwd));
         let both = launch_text(&format!("error mounting: not a directory{why}"));
         assert_eq!(both.matches("vice-versa").count(), 1, "{both}");
     }
