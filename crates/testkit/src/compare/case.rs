@@ -11,6 +11,7 @@
 //! | line | meaning |
 //! | --- | --- |
 //! | `case NAME` | begins a case |
+//! | `alone` | no other case runs meanwhile: what it looks at or prunes is everybody's |
 //! | `$ ARGS` | a call of the CLI whose output and exit code are compared; quotes as in a shell |
 //! | `. ARGS` | a call that only prepares: it must succeed, what it prints is not compared |
 //! | `until TEXT: ARGS` | repeats a call until its trimmed output is TEXT |
@@ -45,6 +46,8 @@ use super::words;
 pub struct Case {
     /// Its name, and the name of what it makes.
     pub name: String,
+    /// Whether no other case may run meanwhile.
+    pub alone: bool,
     /// What it does, in turn.
     pub steps: Vec<Step>,
 }
@@ -134,10 +137,15 @@ fn take(line: &str, cases: &mut Vec<Case>) -> Result<(), String> {
         if rest.is_empty() || !rest.chars().all(allowed) {
             return Err("a case's name is made of a-z, 0-9 and -".to_owned());
         }
-        cases.push(Case { name: rest.to_owned(), steps: Vec::new() });
+        cases.push(Case { name: rest.to_owned(), alone: false, steps: Vec::new() });
         return Ok(());
     }
-    let steps = &mut cases.last_mut().ok_or("no case begins before this line")?.steps;
+    let case = cases.last_mut().ok_or("no case begins before this line")?;
+    if line == "alone" {
+        case.alone = true;
+        return Ok(());
+    }
+    let steps = &mut case.steps;
     if line.starts_with(' ') {
         let Some(Step::Call(call)) = steps.last_mut() else {
             return Err("only a $ line has lines that belong to it".to_owned());

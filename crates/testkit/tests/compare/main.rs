@@ -170,7 +170,7 @@ struct Ran {
 }
 
 /// Runs cases on both sides, [`side::AT_ONCE`] at a time: a case mostly waits. Two cases of which one's name begins
-/// with the other's would list and remove each other's containers, so they take turns.
+/// with the other's would list and remove each other's containers, so they take turns; some run alone.
 fn run_all(cases: &[Case], peer: &Side, ours: &Side) -> Vec<Ran> {
     struct Queue {
         /// Places in `cases`.
@@ -184,9 +184,9 @@ fn run_all(cases: &[Case], peer: &Side, ours: &Side) -> Vec<Ran> {
         ran: cases.iter().map(|_| None).collect(),
     });
     let changed = Condvar::new();
-    let begin = |a: usize, b: usize| {
-        let (a, b) = (&cases[a].name, &cases[b].name);
-        a.starts_with(b.as_str()) || b.starts_with(a.as_str())
+    let clash = |a: usize, b: usize| {
+        let (a, b) = (&cases[a], &cases[b]);
+        a.alone || b.alone || a.name.starts_with(&b.name) || b.name.starts_with(&a.name)
     };
     std::thread::scope(|scope| {
         for worker in 0..side::AT_ONCE {
@@ -194,7 +194,7 @@ fn run_all(cases: &[Case], peer: &Side, ours: &Side) -> Vec<Ran> {
             scope.spawn(move || {
                 let mut held = queue.lock().expect("no worker panics");
                 while !held.waiting.is_empty() {
-                    let free = |&at: &usize| !held.under_way.iter().any(|&other| begin(at, other));
+                    let free = |&at: &usize| !held.under_way.iter().any(|&other| clash(at, other));
                     let Some(place) = held.waiting.iter().position(free) else {
                         held = changed.wait(held).expect("no worker panics");
                         continue;
