@@ -15,12 +15,13 @@ fn every_endpoint_of_the_document_is_in_the_table() {
     assert!(missing.is_empty(), "{missing:?}");
     // What the document leaves out, on purpose.
     let beyond: Vec<&String> = ours.difference(&theirs).collect();
-    let checkpoints = [
+    let wanted = [
+        "DELETE /containers/{id}/checkpoints/{checkpoint}",
         "GET /containers/{id}/checkpoints",
         "POST /containers/{id}/checkpoints",
-        "DELETE /containers/{id}/checkpoints/{checkpoint}",
+        "POST /grpc",
     ];
-    assert_eq!(beyond, [&["POST /grpc"][..], &checkpoints].concat());
+    assert_eq!(beyond, wanted);
 }
 
 fn check<T: Serialize + Default>(reference: &Reference, name: &str, known_beyond: &[&str]) {
