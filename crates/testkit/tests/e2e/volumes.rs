@@ -49,6 +49,24 @@ both! {
         }
     }
 
+    fn a_volume_in_which_nothing_is_gets_the_images_files(bench) {
+        let (whole, part) = (bench.name("whole"), bench.name("part"));
+        let run = |mount: &str, command: &[&str]| {
+            bench.cli.ok(&[&["run", "--rm", "--mount", mount, BUSYBOX], command].concat())
+        };
+        bench.cli.ok(&["volume", "create", &whole]);
+        let on_bin = format!("type=volume,src={whole},dst=/bin");
+        run(&on_bin, &["true"]);
+        // What somebody put there meanwhile stays, and nothing comes again.
+        run(&on_bin, &["sh", "-c", "rm /bin/true; echo mine >/bin/mine"]);
+        assert_eq!(run(&on_bin, &["sh", "-c", "cat /bin/mine; ls /bin/true || echo gone"]), "mine\ngone");
+        bench.cli.ok(&["volume", "create", &part]);
+        run(&format!("type=volume,src={part},dst=/v"), &["mkdir", "/v/sub"]);
+        run(&format!("type=volume,src={part},dst=/bin,volume-subpath=sub"), &["true"]);
+        assert_eq!(run(&format!("type=volume,src={part},dst=/v"), &["ls", "/v", "/v/sub/true"]), "/v/sub/true\n\n/v:\nsub");
+        bench.cli.ok(&["volume", "rm", &whole, &part]);
+    }
+
     fn events_tell_of_mounts(bench) {
         let (name, volume) = (bench.name("events"), bench.name("volume"));
         bench.cli.ok(&["run", "--name", &name, "-v", &format!("{volume}:/v:ro"), BUSYBOX, "true"]);
