@@ -87,16 +87,12 @@ impl Classic {
                 let hex = image.as_ref().map(|image| image.hex()[..12].to_owned()).unwrap_or_default();
                 self.stream(&mut out, &format!(" ---> {hex}\n"));
             }
-            BuildEvent::StageFinished { image } => {
-                if !self.asked.quiet {
-                    line(&mut out, &json!({ "aux": { "ID": image.to_string() } }));
-                }
-            }
+            BuildEvent::StageFinished { image } => self.identified(&mut out, image),
             BuildEvent::Built { image } => {
                 if self.asked.quiet {
                     line(&mut out, &json!({ "stream": format!("{image}\n") }));
                 } else {
-                    line(&mut out, &json!({ "aux": { "ID": image.to_string() } }));
+                    self.identified(&mut out, image);
                     self.stream(&mut out, &format!("Successfully built {}\n", &image.hex()[..12]));
                 }
             }
@@ -157,6 +153,13 @@ impl Classic {
 
     fn removed(&mut self, out: &mut Vec<u8>, container: &str) {
         self.stream(out, &format!(" ---> Removed intermediate container {}\n", short(container)));
+    }
+
+    /// Tells programs which image there is now.
+    fn identified(&self, out: &mut Vec<u8>, image: &Digest) {
+        if !self.asked.quiet {
+            line(out, &json!({ "aux": { "ID": image.to_string() } }));
+        }
     }
 
     fn stream(&mut self, out: &mut Vec<u8>, text: &str) {

@@ -325,7 +325,7 @@ fn make(
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let made = rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?;
             let mut file = File::from(made);
-            write_with_holes(entry, &mut file)?;
+            write_with_holes(entry, header.entry_size()?, &mut file)?;
             give(parent, name, &header, owner)?;
             rustix::fs::fchmod(&file, mode)?;
             set_attributes(&file, entry)?;
@@ -350,8 +350,10 @@ fn give(parent: &OwnedFd, name: &Path, header: &Header, owner: Owner) -> io::Res
 }
 
 /// Writes a file; whole blocks of zeros become holes, as they may have been.
-fn write_with_holes(from: &mut impl Read, file: &mut File) -> io::Result<()> {
-    let mut buffer = vec![0; 64 << 10];
+fn write_with_holes(from: &mut impl Read, size_bytes: u64, file: &mut File) -> io::Result<()> {
+    // One more than a small file has, so that its end is met at once.
+    let room = usize::try_from(size_bytes.saturating_add(1)).unwrap_or(usize::MAX);
+    let mut buffer = vec![0; room.min(4 * HOLE_BYTES)];
     let mut size = 0;
     loop {
         // Whole buffers, so that blocks stay whole.

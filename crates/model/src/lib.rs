@@ -15,6 +15,7 @@ pub mod error;
 pub mod event;
 pub mod failpoint;
 pub mod filter;
+pub mod go;
 pub mod id;
 pub mod image;
 pub mod mount;

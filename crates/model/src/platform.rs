@@ -28,6 +28,14 @@ impl Platform {
         };
         Self { architecture: architecture.into(), os: "linux".into(), variant: String::new() }
     }
+
+    /// Whether what was built for this platform is what somebody wants who asks for that one; a variant that nobody
+    /// asks for may be any.
+    #[must_use]
+    pub fn serves(&self, wanted: &Self) -> bool {
+        (&self.os, &self.architecture) == (&wanted.os, &wanted.architecture)
+            && (wanted.variant.is_empty() || self.variant == wanted.variant)
+    }
 }
 
 /// Says why a text is not a platform, in the words that Docker has from containerd.

@@ -1,8 +1,8 @@
 //! The values that flags take: what each kind accepts, and the reason when it does not, in the
 //! words of the Go libraries that Docker uses.
 
-use gantry_client::api::model::Reference;
 use gantry_client::api::model::container::is_sysctl_of_ipc;
+use gantry_client::api::model::{Reference, go};
 
 use super::Kind;
 
@@ -176,11 +176,7 @@ pub(crate) fn gpus(text: &str) -> Result<Vec<(String, String)>, String> {
 
 /// Go's `strconv.ParseBool`; an absent value is false.
 pub(crate) fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "" | "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
-    }
+    if text.is_empty() { Some(false) } else { go::parse_bool(text) }
 }
 
 /// A decimal number, or with `0x`, `0o`, `0b`.

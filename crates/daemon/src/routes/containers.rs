@@ -94,9 +94,12 @@ impl ImageNames {
         let key = (name.clone(), id);
         let means = match self.0.get(&key) {
             Some(means) => *means,
-            None => app.engine.images.means(name, id).await,
+            None => {
+                let means = app.engine.images.means(name, id).await;
+                self.0.insert(key, means);
+                means
+            }
         };
-        self.0.insert(key, means);
         if means { name.clone() } else { id.to_string() }
     }
 }

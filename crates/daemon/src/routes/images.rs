@@ -149,9 +149,7 @@ async fn find(app: &App, request: &Request) -> Result<Summary, Refusal> {
         os: found.config.os.clone(),
         variant: found.config.variant.clone(),
     };
-    let same = (&have.os, &have.architecture) == (&wanted.os, &wanted.architecture)
-        && (wanted.variant.is_empty() || have.variant == wanted.variant);
-    if same {
+    if have.serves(&wanted) {
         return Ok(found);
     }
     Err(Refusal::not_found(format!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gantry_api::ApiVersion;
 use gantry_api::Method::{Delete, Get, Post};
 use gantry_api::network::PruneResponse;
-use gantry_model::ErrorKind;
+use gantry_model::{ErrorKind, go};
 use gantry_server::router::RouterError;
 use gantry_server::{Failure, Reply, Request};
 
@@ -33,7 +33,7 @@ async fn list(app: Arc<App>, request: Request) -> Answer {
 
 async fn inspect(app: Arc<App>, request: Request) -> Answer {
     let verbose = request.query.get("verbose");
-    if !verbose.is_empty() && !is_go_bool(verbose) {
+    if !verbose.is_empty() && go::parse_bool(verbose).is_none() {
         let why = format!("strconv.ParseBool: parsing {verbose:?}: invalid syntax");
         return Err(Refusal::invalid(format!("invalid value for verbose: {verbose}: {why}")));
     }
@@ -42,12 +42,6 @@ async fn inspect(app: Arc<App>, request: Request) -> Answer {
         return Err(Refusal::not_found(format!("network {} not found", request.name())));
     }
     Ok(Reply::versioned_json(&network(&view, Members::Shown)))
-}
-
-/// What Go's `strconv.ParseBool` takes.
-fn is_go_bool(text: &str) -> bool {
-    const ALL: [&str; 12] = ["1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False"];
-    ALL.contains(&text)
 }
 
 const LATER: &str = "user-defined networks are not supported yet: use bridge, host, none or container:NAME";

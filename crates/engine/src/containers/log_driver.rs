@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gantry_logs::{JsonFile, Overflow};
+use gantry_model::go;
 use gotmpl::{MissingKey, TemplateError, Value};
 use regex::Regex;
 
@@ -257,11 +258,7 @@ fn integer(text: &str) -> Result<i64, String> {
 
 /// As Go's `strconv.ParseBool`.
 fn boolean(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        _ => Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
-    }
+    go::parse_bool(text).ok_or_else(|| format!("strconv.ParseBool: parsing {text:?}: invalid syntax"))
 }
 
 #[cfg(test)]

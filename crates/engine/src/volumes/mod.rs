@@ -449,7 +449,6 @@ fn size_of(directory: &Path) -> u64 {
     bytes
 }
 
-/// Reads a boolean as Go's `strconv.ParseBool` does.
 fn check_filters(filters: &Filters, known: &[&str]) -> Result<(), Error> {
     match filters.keys().find(|key| !known.contains(key)) {
         Some(key) => Err(Error::Invalid(format!("invalid filter '{key}'"))),

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use gantry_sys::tree::{self, Names};
 use rustix::fs::{self as rfs, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timestamps, Uid};
 
 /// Deeper trees are refused: no image has them, and the copy goes down by recursion.
@@ -41,24 +42,23 @@ pub(crate) fn populate(root: BorrowedFd<'_>, path: &Path, to: BorrowedFd<'_>) ->
 
 /// Removes what is in a directory. What cannot be removed stays.
 fn empty(directory: BorrowedFd<'_>) {
-    let names = rfs::Dir::read_from(directory).into_iter().flatten().flatten();
-    for name in names.map(|entry| entry.file_name().to_owned()).filter(|name| !is_dots(name.to_bytes())) {
-        let _ = gantry_sys::tree::remove(directory, &name);
+    for (name, _) in names_in(directory).unwrap_or_default().iter() {
+        let _ = tree::remove(directory, name);
     }
 }
 
-fn is_dots(name: &[u8]) -> bool {
-    matches!(name, b"." | b"..")
+fn names_in(directory: BorrowedFd<'_>) -> io::Result<Names> {
+    Names::read(tree::open_directory(directory, c".")?.as_fd())
 }
 
-/// Whether a directory has nothing in it.
+/// Whether a directory has nothing in it. One that has much is not read to its end.
 ///
 /// # Errors
 /// The file system's.
 pub(crate) fn is_empty(directory: BorrowedFd<'_>) -> io::Result<bool> {
     for entry in rfs::Dir::read_from(directory)? {
         let entry = entry?;
-        if !is_dots(entry.file_name().to_bytes()) {
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
             return Ok(false);
         }
     }
@@ -69,12 +69,8 @@ fn copy_directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> io::R
     if depth > DEEPEST {
         return Err(io::Error::other("the directories to copy into the volume are nested too deeply"));
     }
-    for entry in rfs::Dir::read_from(from)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if !is_dots(name) {
-            copy_entry(from, to, OsStr::from_bytes(name), depth)?;
-        }
+    for (name, _) in names_in(from)?.iter() {
+        copy_entry(from, to, OsStr::from_bytes(name.to_bytes()), depth)?;
     }
     copy_attributes(from, to)?;
     let stat = rfs::fstat(from)?;

@@ -2,6 +2,7 @@
 
 use gantry_model::failpoint::{Point, reached};
 use gantry_model::filter::Filters;
+use gantry_model::go;
 
 use super::{Error, Volumes, check_filters, size_of};
 
@@ -42,7 +43,7 @@ impl Volumes {
 fn every(filters: &Filters) -> Result<bool, Error> {
     match filters.get("all") {
         [] => Ok(false),
-        [text] => go_bool(text).ok_or_else(|| {
+        [text] => go::parse_bool(text).ok_or_else(|| {
             let why = format!("strconv.ParseBool: parsing {text:?}: invalid syntax");
             Error::Invalid(format!("invalid filter 'all': {why}"))
         }),
@@ -50,14 +51,6 @@ fn every(filters: &Filters) -> Result<bool, Error> {
             let values = several.join(" ");
             Err(Error::Invalid(format!("invalid filter 'all=[{values}]': only one value is expected")))
         }
-    }
-}
-
-fn go_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
     }
 }
 

@@ -13,8 +13,8 @@
 //! What Docker adds to it for versions before 1.10, a description of each layer that only they read, is left out.
 //! Times are those of the images, so equal images are equal archives.
 //!
-//! Everything but the layers' bytes is known before the first byte is written: their digests and sizes are recorded. So nothing is copied aside, and a name that does not exist is an error before the
-//! archive begins.
+//! Everything but the layers' bytes is known before the first byte is written: their digests and sizes are recorded.
+//! So nothing is copied aside, and a name that does not exist is an error before the archive begins.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};

@@ -1,6 +1,7 @@
 //! `--security-opt`: what the options say, and seccomp profiles in Docker's form. Pure but for the kernel's
 //! version.
 
+use gantry_model::go;
 use oci_spec::runtime as oci;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -49,10 +50,10 @@ impl SecurityOptions {
                 "apparmor" => options.apparmor = Some(value.into()),
                 "seccomp" => options.seccomp = Some(value.into()),
                 "no-new-privileges" => {
-                    options.no_new_privileges = Some(boolean(value).ok_or_else(|| invalid(2))?);
+                    options.no_new_privileges = Some(go::parse_bool(value).ok_or_else(|| invalid(2))?);
                 }
                 "writable-cgroups" => {
-                    options.writable_cgroups = Some(boolean(value).ok_or_else(|| invalid(2))?);
+                    options.writable_cgroups = Some(go::parse_bool(value).ok_or_else(|| invalid(2))?);
                 }
                 _ => return Err(invalid(2)),
             }
@@ -78,15 +79,6 @@ impl SecurityOptions {
             None | Some("" | "unconfined" | "builtin") => Ok(None),
             Some(json) => profile(json, bounding, &kernel()).map(Some),
         }
-    }
-}
-
-/// As Go reads booleans.
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
     }
 }
 

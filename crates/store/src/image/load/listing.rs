@@ -175,19 +175,12 @@ fn of_layout(entries: Vec<Entry>, intake: &Intake<'_>, options: &LoadOptions) ->
     let mut listing = Listing::default();
     for Entry { tree, names } in entries {
         let at = listing.trees.len();
-        let (tree, mut image) = if options.platform.is_some() {
-            let Some(of) = of_platform(&tree, options) else { continue };
-            of
-        } else {
-            let order = |children| wanted(options, children);
-            let Some((_, manifest)) = tree.pick(&order) else { continue };
-            let image = files(manifest);
-            (tree, image)
-        };
-        if let Some((_, manifest)) = tree.images().find(|(_, one)| place(&one.config.digest) == image.config)
-        {
-            verify(intake, &manifest.config.digest)?;
-        }
+        let order = |children| wanted(options, children);
+        let Some((digest, manifest)) = tree.pick(&order) else { continue };
+        verify(intake, &manifest.config.digest)?;
+        let mut image = files(manifest);
+        let only = options.platform.as_ref().and_then(|_| tree.only(&digest));
+        let tree = only.unwrap_or(tree);
         image.names = names.into_iter().map(|name| (name, Some(at))).collect();
         image.tree = Some(at);
         listing.trees.push(tree);
@@ -218,7 +211,7 @@ fn files(manifest: &Manifest) -> Listed {
 pub(super) fn wanted<'d>(options: &LoadOptions, children: &'d [Descriptor]) -> Vec<&'d Descriptor> {
     let host = Platform::host();
     let wanted = options.platform.as_ref().unwrap_or(&host);
-    let fits = |child: &&Descriptor| child.platform.as_ref().is_none_or(|platform| matches(platform, wanted));
+    let fits = |child: &&Descriptor| child.platform.as_ref().is_none_or(|platform| platform.serves(wanted));
     let (mut order, others): (Vec<_>, Vec<_>) = children.iter().partition(fits);
     if options.platform.is_none() {
         let linux = |child: &&Descriptor| child.platform.as_ref().is_some_and(|one| one.os == "linux");
@@ -230,7 +223,7 @@ pub(super) fn wanted<'d>(options: &LoadOptions, children: &'d [Descriptor]) -> V
 }
 
 /// A blob whose bytes are those of its name.
-fn verify<'i>(intake: &'i Intake<'_>, expected: &Digest) -> Result<&'i [u8], ImageError> {
+pub(super) fn verify<'i>(intake: &'i Intake<'_>, expected: &Digest) -> Result<&'i [u8], ImageError> {
     let path = place(expected);
     let bytes = intake.file(&path)?;
     let actual = digest_of(bytes);
@@ -253,16 +246,10 @@ fn name_of(annotations: &BTreeMap<String, String>) -> Result<Option<Reference>, 
     Ok(name.filter(|name| name.digest().is_none()).map(Reference::or_latest))
 }
 
-fn matches(platform: &Platform, wanted: &Platform) -> bool {
-    platform.os == wanted.os
-        && platform.architecture == wanted.architecture
-        && (wanted.variant.is_empty() || platform.variant == wanted.variant)
-}
-
 /// Whether an image is for a platform.
 pub(in crate::image) fn is_for(config: &ImageConfig, wanted: &Platform) -> bool {
     let (os, architecture) = (config.os.clone(), config.architecture.clone());
-    matches(&Platform { os, architecture, variant: config.variant.clone() }, wanted)
+    Platform { os, architecture, variant: config.variant.clone() }.serves(wanted)
 }
 
 pub(super) fn json<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Result<T, ImageError> {

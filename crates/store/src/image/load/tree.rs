@@ -11,9 +11,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::intake::Intake;
-use super::listing::{REFERENCE_TYPE, json, place};
+use super::listing::{REFERENCE_TYPE, json, place, verify};
 use super::{DEPTH, LoadError};
-use crate::content::digest_of;
 use crate::image::ImageError;
 use crate::image::target::{MANIFEST_LIMIT_BYTES, is_index, is_manifest};
 
@@ -177,12 +176,8 @@ fn runs(manifest: &Manifest) -> bool {
 
 /// The bytes of a manifest or index, when they are what is announced.
 fn checked(intake: &Intake<'_>, listed: &Descriptor, path: &str) -> Result<Vec<u8>, ImageError> {
-    let bytes = intake.file(path)?;
-    let actual = digest_of(bytes);
+    let bytes = verify(intake, &listed.digest)?;
     let path = path.to_owned();
-    if actual != listed.digest {
-        return Err(LoadError::Digest { path, expected: listed.digest, actual }.into());
-    }
     let size_bytes = bytes.len() as u64;
     if size_bytes != listed.size {
         let (expected_bytes, actual_bytes) = (listed.size, size_bytes);
