@@ -57,11 +57,11 @@ pub(crate) fn show(message: &Value, out: &mut impl io::Write) -> Outcome {
         out.write_all(text.as_bytes())?;
         return Ok(out.flush()?);
     }
-    if let Some(status) = message.get("status").and_then(Value::as_str) {
-        match message.get("id").and_then(Value::as_str) {
-            Some(id) => writeln!(out, "{id}: {status}")?,
-            None => writeln!(out, "{status}")?,
-        }
+    // One that says nothing is an empty line.
+    let status = message.get("status").and_then(Value::as_str).unwrap_or("");
+    match message.get("id").and_then(Value::as_str) {
+        Some(id) => writeln!(out, "{id}: {status}")?,
+        None => writeln!(out, "{status}")?,
     }
     Ok(())
 }
@@ -92,7 +92,8 @@ mod tests {
         let mut out = Vec::new();
         show(&json!({"stream": "Step 1/1 : FROM x\n"}), &mut out).unwrap();
         show(&json!({"status": "Pulling", "id": "x"}), &mut out).unwrap();
-        assert_eq!(out, b"Step 1/1 : FROM x\nx: Pulling\n");
+        show(&json!({}), &mut out).unwrap();
+        assert_eq!(out, b"Step 1/1 : FROM x\nx: Pulling\n\n");
         let failure =
             show(&json!({"errorDetail": {"code": 7, "message": "no"}, "error": "no"}), &mut out).unwrap_err();
         assert_eq!((failure.code, failure.text.as_str()), (7, "no"));

@@ -56,9 +56,9 @@ fn text(row: &Row, field: &str) -> String {
     }
 }
 
-/// `.Label "x"` is a method in Docker; here it is a function of the same row.
+/// A template as Docker takes it from a format: spaces around it do not count.
 fn prepared(template: &str) -> String {
-    unescape(template).replace("$.Label \"", "rowLabel \"").replace(".Label \"", "rowLabel \"")
+    unescape(template.trim_matches(' '))
 }
 
 /// Renders a list.
@@ -75,7 +75,7 @@ pub(crate) fn render(kind: &Kind, shape: &Shape<'_>, rows: &[Row]) -> Outcome<St
             Ok(rows.iter().map(|row| format!("{name}: {}\n", text(row, field))).collect())
         }
         "raw" => each(kind, shape.raw, rows),
-        format => match format.strip_prefix("table ") {
+        format => match format.strip_prefix("table") {
             Some(template) => template_table(kind, template, rows),
             None => each(kind, format, rows),
         },
@@ -128,8 +128,9 @@ fn template_table(kind: &Kind, template: &str, rows: &[Row]) -> Outcome<String> 
     for row in rows {
         lines.push(apply(&format, row)?);
     }
+    let lines = lines.join("\n");
     let cells: Vec<Vec<String>> =
-        lines.iter().map(|line| line.split('\t').map(str::to_owned).collect()).collect();
+        lines.split('\n').map(|line| line.split('\t').map(str::to_owned).collect()).collect();
     Ok(table::lay_out(&cells, 10))
 }
 
@@ -155,6 +156,12 @@ mod tests {
             ("table {{.ID}}\\t{{.Label \"k\"}}", false, "THING ID   k\n12         v\n"),
             ("{{.ID}}-{{.Name}}-{{.Label \"k\"}}-{{.Label \"none\"}}", false, "12-<a>-v-\n"),
             ("{{.ID}}", true, "12\n"),
+            (" {{.ID}} ", false, "12\n"),
+            (
+                "table{{upper .ID}}\\t{{.Name}}\\n{{.Name}}",
+                false,
+                "THING ID   NAME\nNAME\n12        <a>\n<a>\n",
+            ),
             ("raw", true, "thing_id: 12\n"),
             ("raw", false, "id: 12\nname: <a>\n\n"),
         ] {
@@ -163,10 +170,10 @@ mod tests {
         for (format, why) in [
             (
                 "{{.Nope}}",
-                "failed to execute template: template: :1:2: executing \"\" at <.Nope>: can't evaluate field Nope in type *thing",
+                "template parsing error: template: :1:2: executing \"\" at <.Nope>: can't evaluate field Nope in type *thing",
             ),
-            ("{{.Name", "failed to parse template: template: :1: unclosed action"),
-            ("{{nope .Name}}", "failed to parse template: template: :1: function \"nope\" not defined"),
+            ("{{.Name", "template parsing error: template: :1: unclosed action"),
+            ("{{nope .Name}}", "template parsing error: template: :1: function \"nope\" not defined"),
         ] {
             let failure = form(format, false).unwrap_err();
             assert_eq!((failure.code, failure.text.as_str()), (1, why));

@@ -1,18 +1,26 @@
 //! Columns, aligned as Go's tabwriter aligns them for Docker: at least so wide, three spaces
 //! between, the last one as it comes.
 
-/// Lays out rows of cells; every row ends in a newline. `minimum` is the least width of a column
-/// with its space: 10 for lists, 20 for `top`.
+/// Lays out rows of cells; every row ends in a newline. A column is as wide as its widest cell in the rows that follow
+/// one another and have it. `minimum` is the least width of a column with its space: 10 for lists, 20 for `top`.
 pub(crate) fn lay_out(rows: &[Vec<String>], minimum: usize) -> String {
+    let wide = |cell: &String| (cell.chars().count() + 3).max(minimum);
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let mut widths = vec![0; columns];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row).take(row.len().saturating_sub(1)) {
-            *width = (*width).max((cell.chars().count() + 3).max(minimum));
+    let mut widths = vec![vec![0; columns]; rows.len()];
+    for column in 0..columns.saturating_sub(1) {
+        let mut start = 0;
+        while start < rows.len() {
+            // The last cell of a row is in no column.
+            let run = rows[start..].iter().take_while(|row| row.len() > column + 1);
+            let (length, widest) = run.fold((0, 0), |(n, width), row| (n + 1, wide(&row[column]).max(width)));
+            for row in &mut widths[start..start + length] {
+                row[column] = widest;
+            }
+            start += length.max(1);
         }
     }
     let mut out = String::new();
-    for row in rows {
+    for (row, widths) in rows.iter().zip(&widths) {
         for (at, cell) in row.iter().enumerate() {
             out.push_str(cell);
             if at + 1 < row.len() {

@@ -1,13 +1,13 @@
 //! `events`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::list::filters;
 use crate::api::Request;
 use crate::commands::{Args, Command};
 use crate::failure::Failure;
 use crate::flags::{Kind, Order, both, long};
-use crate::show::template::{Format, Over, unescape};
+use crate::show::template::{Format, Over};
 use crate::show::units;
 
 /// `events`.
@@ -26,7 +26,7 @@ pub(crate) static EVENTS: Command = Command {
     run: |context, flags| {
         let mut request = Request::get("/events");
         for key in ["since", "until"] {
-            if let Some(text) = flags.given_text(key) {
+            if let Some(text) = flags.given_text(key).filter(|text| !text.is_empty()) {
                 let time = units::timestamp(text).map_err(Failure::plain)?;
                 request = request.query(key, time);
             }
@@ -36,7 +36,15 @@ pub(crate) static EVENTS: Command = Command {
         }
         let format = match flags.text("format") {
             "" | "json" => None,
-            template => Some(Format::new(&unescape(template), Over::Event)?),
+            template => {
+                let format = Format::new(template, Over::Event)?;
+                // What no event has is said before the first one comes.
+                format.apply(&json!({
+                    "status": "", "id": "", "from": "", "Type": "", "Action": "", "scope": "", "time": 0,
+                    "timeNano": 0, "Actor": {"ID": "", "Attributes": null},
+                }))?;
+                Some(format)
+            }
         };
         let json = flags.text("format") == "json";
         context.api()?.open(request)?.each_document(|event| {
@@ -78,7 +86,6 @@ fn line(event: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn an_event_is_one_line() {

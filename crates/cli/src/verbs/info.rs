@@ -8,7 +8,7 @@ use crate::commands::{Args, Command};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Kind, Order, Parsed, both};
-use crate::show::template::{Format, Over, unescape};
+use crate::show::template::{Format, Over};
 use crate::show::units::{self, binary_size};
 
 /// The commit that this was built from, if the build said it.
@@ -51,11 +51,17 @@ fn version(context: &Context, flags: &Parsed) -> Outcome {
         Ok(server) => (without_empty_details(server), None),
         Err(failure) => (Value::Null, Some(failure)),
     };
-    let all = json!({"Client": client, "Server": server});
+    let mut all = json!({"Client": client, "Server": server});
     match flags.text("format") {
         "" => print!("{}", version_text(&all)),
         "json" => println!("{all}"),
-        template => answer_with(template, Over::Answer("version", "system.versionInfo"), &all)?,
+        template => {
+            if let Some(server) = all["Server"].as_object_mut() {
+                // It is sent only where it holds; a template may ask all the same.
+                server.entry("Experimental").or_insert(json!(false));
+            }
+            answer_with(template, Over::Answer("version", "system.versionInfo"), &all)?;
+        }
     }
     failure.map_or(Ok(()), Err)
 }
@@ -90,7 +96,7 @@ fn without_empty_details(mut server: Value) -> Value {
 
 /// Prints what a template makes of an answer; the line ends also where it fails, as in Docker.
 fn answer_with(template: &str, over: Over, answer: &Value) -> Outcome {
-    let shown = Format::new(&unescape(template), over)?.apply(answer);
+    let shown = Format::new(template, over)?.apply(answer);
     println!("{}", shown.as_deref().unwrap_or(""));
     shown.map(drop)
 }

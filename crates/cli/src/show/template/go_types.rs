@@ -32,16 +32,21 @@ pub(super) const NIL_LISTS: [&str; 26] = [
     "Shell",
     "VolumesFrom",
 ];
-/// The same for maps, which print as `map[]`.
-pub(super) const NIL_MAPS: [&str; 14] = [
+/// Fields that are maps, and no structures: what they do not have is nothing, and null prints as `map[]`.
+pub(super) const MAPS: [&str; 19] = [
     "Annotations",
+    "Attributes",
+    "Containers",
+    "Data",
     "DriverOpts",
     "ExposedPorts",
+    "IndexConfigs",
     "Labels",
     "Networks",
     "Options",
     "PortBindings",
     "Ports",
+    "Runtimes",
     "Services",
     "Status",
     "StorageOpt",
@@ -51,7 +56,7 @@ pub(super) const NIL_MAPS: [&str; 14] = [
 ];
 
 /// Fields whose name in Docker's own types, which templates go by, is not the one in JSON.
-pub(super) const GO_NAMES: [(&str, &str); 17] = [
+const GO_NAMES: [(&str, &str); 17] = [
     ("Id", "ID"),
     ("ApiVersion", "APIVersion"),
     ("Ipam", "IPAM"),
@@ -72,7 +77,7 @@ pub(super) const GO_NAMES: [(&str, &str); 17] = [
 ];
 
 /// The same for an event.
-pub(super) const EVENT_NAMES: [(&str, &str); 6] = [
+const EVENT_NAMES: [(&str, &str); 6] = [
     ("id", "ID"),
     ("status", "Status"),
     ("from", "From"),
@@ -126,19 +131,14 @@ pub(super) fn absent(key: &str, thing: &Map<String, Value>) -> Vec<(&'static str
     }
 }
 
-/// A field of something that is nothing, which a template asks for by its path: Docker's client then
-/// says of the field before it that it is not there.
-pub(super) fn behind_nothing(source: &str, document: &Value) -> Option<&'static str> {
-    let nothing = |field: &str| document.pointer(field).is_none_or(Value::is_null);
-    [
-        (".State.Health.", "/State/Health", "Health"),
-        (".Config.Healthcheck.", "/Config/Healthcheck", "Healthcheck"),
-        (".UsageData.", "/UsageData", "UsageData"),
-        (".Descriptor.", "/Descriptor", "Descriptor"),
-    ]
-    .into_iter()
-    .find(|(path, field, _)| source.contains(path) && nothing(field))
-    .map(|(_, _, name)| name)
+/// The name in JSON of a field that a template asks for by Docker's name or by that.
+pub(super) fn json_name<'a>(name: &'a str, fields: &Map<String, Value>) -> &'a str {
+    if fields.contains_key(name) {
+        return name;
+    }
+    let event: &[(&str, &str)] = if fields.contains_key("timeNano") { &EVENT_NAMES } else { &[] };
+    let mut names = GO_NAMES.iter().chain(event);
+    names.find(|(json, go)| *go == name && fields.contains_key(*json)).map_or(name, |(json, _)| json)
 }
 
 #[cfg(test)]
@@ -146,16 +146,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_absent_is_nothing_and_what_is_behind_it_is_not_there() {
-        let container = json!({"State": {"OOMKilled": false}, "HostConfig": {}});
+    fn what_is_absent_is_nothing_and_names_are_dockers() {
+        let container = json!({"Id": "x", "State": {"OOMKilled": false}, "HostConfig": {}});
         let of = |key: &str, thing: &Value| absent(key, thing.as_object().expect("an object")).len();
         assert_eq!(
             (of("", &container), of("State", &container["State"]), of("Other", &container)),
             (3, 1, 0)
         );
-        assert_eq!(behind_nothing("{{.State.Health.Status}}", &container), Some("Health"));
-        assert_eq!(behind_nothing("{{.State.Health}}", &container), None);
-        let healthy = json!({"State": {"Health": {"Status": "healthy"}}});
-        assert_eq!(behind_nothing("{{.State.Health.Status}}", &healthy), None);
+        let name = |name| json_name(name, container.as_object().expect("an object"));
+        assert_eq!((name("ID"), name("State")), ("Id", "State"));
     }
 }
