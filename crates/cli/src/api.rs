@@ -10,8 +10,9 @@ use gantry_client::{Client, Host, Response};
 use serde_json::Value;
 
 use crate::failure::{Failure, Outcome};
+use crate::resource::EmptyName;
 
-pub(crate) use gantry_client::{Hijacked, Stream, image_path as segment};
+pub(crate) use gantry_client::{Hijacked, Stream};
 
 /// The version whose answers and meanings the verbs are written for: the stock client's of Docker 28.
 pub(crate) const VERSION: &str = "1.50";
@@ -31,7 +32,7 @@ impl Request {
         Self { method, path: path.into(), query: Vec::new(), headers: Vec::new(), body: None }
     }
 
-    /// Asks with GET; names in the path are escaped already ([`segment`]).
+    /// Asks with GET; names in the path are escaped already ([`crate::resource::Resource`]).
     pub(crate) fn get(path: impl Into<String>) -> Self {
         Self::new(Method::Get, path)
     }
@@ -125,6 +126,12 @@ impl From<gantry_client::Error> for Error {
             other => other.to_string(),
         };
         Self { status: error.status().unwrap_or(0), text }
+    }
+}
+
+impl From<EmptyName> for Error {
+    fn from(error: EmptyName) -> Self {
+        Self { status: 0, text: error.to_string() }
     }
 }
 

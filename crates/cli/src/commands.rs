@@ -217,6 +217,7 @@ pub(crate) static GROUPS: &[Group] = &[
             ("ls", &volume::LS),
             ("prune", &prune::VOLUMES),
             ("rm", &volume::RM),
+            ("update", &volume::UPDATE),
         ],
         aliases: &[("list", "ls"), ("remove", "rm")],
     },

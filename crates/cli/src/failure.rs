@@ -61,6 +61,12 @@ impl fmt::Display for Failure {
     }
 }
 
+impl From<crate::resource::EmptyName> for Failure {
+    fn from(error: crate::resource::EmptyName) -> Self {
+        Self::plain(error.to_string())
+    }
+}
+
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::plain(error.to_string())

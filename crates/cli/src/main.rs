@@ -19,6 +19,7 @@ mod config;
 mod context;
 mod failure;
 mod flags;
+mod resource;
 mod session;
 mod show;
 mod spec;

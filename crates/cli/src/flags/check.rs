@@ -202,7 +202,9 @@ pub(crate) fn integer(text: &str) -> Option<i64> {
 pub(crate) fn bytes(text: &str) -> Result<i64, String> {
     let invalid = || format!("invalid size: '{text}'");
     let end = text.rfind(|c: char| c.is_ascii_digit()).ok_or_else(invalid)? + 1;
-    let number: f64 = text[..end].parse().map_err(|_| invalid())?;
+    let number = &text[..end];
+    let number: f64 =
+        number.parse().map_err(|_| format!("strconv.ParseFloat: parsing {number:?}: invalid syntax"))?;
     let suffix = text[end..].trim_start().to_ascii_lowercase();
     let unit = suffix.strip_suffix("ib").or(suffix.strip_suffix('b')).unwrap_or(&suffix);
     let shift = match unit {
@@ -266,6 +268,15 @@ pub(crate) fn duration(text: &str) -> Option<i64> {
 pub(crate) fn nano_cpus(text: &str) -> Result<i64, String> {
     let not_a_number = || format!("failed to parse {text} as a rational number");
     let (sign, magnitude) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
+    if let Some((numerator, denominator)) = magnitude.split_once('/') {
+        let number = |part: &str| part.parse::<u32>().map(i64::from).map_err(|_| not_a_number());
+        let (numerator, denominator) = (number(numerator)? * 1_000_000_000, number(denominator)?);
+        return match numerator.checked_rem(denominator) {
+            None => Err(not_a_number()),
+            Some(0) => Ok(numerator / denominator * sign),
+            Some(_) => Err("value is too precise".into()),
+        };
+    }
     let (whole, fraction) = magnitude.split_once('.').unwrap_or((magnitude, ""));
     let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
     if !digits(whole) || !digits(fraction) || (whole.is_empty() && fraction.is_empty()) {
@@ -385,6 +396,9 @@ mod tests {
         assert_eq!((duration("5"), duration("x"), duration("1y")), (None, None, None));
         assert_eq!(nano_cpus("1.5"), Ok(1_500_000_000));
         assert_eq!(nano_cpus(".25"), Ok(250_000_000));
+        assert_eq!(nano_cpus("1/2"), Ok(500_000_000));
+        assert_eq!(nano_cpus("1/3"), Err("value is too precise".into()));
+        assert!(nano_cpus("1/0").is_err() && nano_cpus("1/x").is_err());
         assert!(nano_cpus("x").is_err() && nano_cpus("0.0000000001").is_err());
     }
 

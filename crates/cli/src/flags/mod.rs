@@ -264,7 +264,7 @@ fn take_short(parsed: &mut Parsed, group: &str, rest: &mut Rest<'_>) -> Result<(
                 parsed.short_help = true;
                 return Ok(());
             }
-            return Err(bad(format!("unknown shorthand flag: '{letter}' in {group}")));
+            return Err(bad(format!("unknown shorthand flag: '{letter}' in -{letter}{after}")));
         };
         let value = if let Some(value) = after.strip_prefix('=') {
             value.to_owned()
@@ -274,7 +274,7 @@ fn take_short(parsed: &mut Parsed, group: &str, rest: &mut Rest<'_>) -> Result<(
         } else if after.is_empty() {
             rest.next()
                 .cloned()
-                .ok_or_else(|| bad(format!("flag needs an argument: '{letter}' in {group}")))?
+                .ok_or_else(|| bad(format!("flag needs an argument: '{letter}' in -{letter}")))?
         } else {
             after.to_owned()
         };
@@ -332,9 +332,9 @@ mod tests {
     fn errors_are_pflags() {
         for (line, text) in [
             ("--nope", "unknown flag: --nope"),
-            ("-iZ", "unknown shorthand flag: 'Z' in -iZ"),
+            ("-iZx", "unknown shorthand flag: 'Z' in -Zx"),
             ("--memory", "flag needs an argument: --memory"),
-            ("-im", "flag needs an argument: 'm' in -im"),
+            ("-im", "flag needs an argument: 'm' in -m"),
             ("-m abc", "invalid argument \"abc\" for \"-m, --memory\" flag: invalid size: 'abc'"),
             (
                 "--sig-proxy=maybe",

@@ -19,6 +19,7 @@ pub(crate) fn body(flags: &Parsed, detach: bool) -> Outcome<Value> {
             "invalid value: {swappiness}. Valid memory swappiness range is 0-100"
         )));
     }
+    restart_policy(flags.text("restart"))?;
     if flags.is("rm") && !matches!(flags.text("restart"), "no" | "") {
         return Err(Failure::plain("conflicting options: cannot specify both --restart and --rm"));
     }
@@ -381,11 +382,9 @@ fn capabilities(add: &[&str], drop: &[&str]) -> (Vec<String>, Vec<String>) {
                 out.push(full);
             }
         }
-        if out.iter().any(|name| name == "ALL") { vec!["ALL".to_owned()] } else { out }
+        out
     };
-    let (add, mut drop) = (normal(add), normal(drop));
-    drop.retain(|name| !add.contains(name) || name == "ALL");
-    (add, drop)
+    (normal(add), normal(drop))
 }
 
 /// Security options with a seccomp profile's file read in, and whether `systempaths=unconfined`.

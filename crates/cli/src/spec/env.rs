@@ -21,13 +21,17 @@ pub(crate) fn variables(files: &[&str], flags: &[&str]) -> Outcome<Vec<String>> 
             }
         }
     }
+    let first = all.len();
     for flag in flags {
-        if !flag.contains('=')
-            && let Ok(value) = std::env::var(flag)
-        {
-            all.push(format!("{flag}={value}"));
-        } else {
-            all.push((*flag).to_owned());
+        let name = flag.split('=').next().unwrap_or("");
+        let variable = match std::env::var(flag) {
+            Ok(value) if !flag.contains('=') => format!("{flag}={value}"),
+            _ => (*flag).to_owned(),
+        };
+        // The last of a name counts: a bare one takes back what was given before.
+        match all[first..].iter_mut().find(|given| given.split('=').next() == Some(name)) {
+            Some(given) => *given = variable,
+            None => all.push(variable),
         }
     }
     Ok(all)
@@ -112,6 +116,10 @@ mod tests {
         assert_eq!(
             variables(&[path], &["C=2", "GANTRY_NOT_SET"]).unwrap(),
             ["A=1", "B=x y", "C=2", "GANTRY_NOT_SET"]
+        );
+        assert_eq!(
+            variables(&[], &["GANTRY_NOT_SET=1", "C=2=3", "GANTRY_NOT_SET", "C=4"]).unwrap(),
+            ["GANTRY_NOT_SET", "C=4"]
         );
         std::fs::write(&file, "A B=1\n").unwrap();
         assert!(variables(&[path], &[]).unwrap_err().text.ends_with("variable 'A B' contains whitespaces"));

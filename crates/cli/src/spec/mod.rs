@@ -5,4 +5,5 @@ pub(crate) mod env;
 pub(crate) mod mounts;
 pub(crate) mod network;
 pub(crate) mod options;
+pub(crate) mod platform;
 pub(crate) mod ports;

@@ -21,7 +21,9 @@ impl Ports {
             return self.publish(&short(spec)?);
         }
         let (address, host, container) = split(spec)?;
-        let (container, protocol) = container.split_once('/').unwrap_or((container, "tcp"));
+        // What stands behind a second slash nobody looks at, as in Docker.
+        let mut parts = container.split('/');
+        let (container, protocol) = (parts.next().unwrap_or(""), parts.next().unwrap_or("tcp"));
         let protocol = if protocol.is_empty() { "tcp".to_owned() } else { protocol.to_ascii_lowercase() };
         if container.is_empty() {
             return Err(format!("no port specified: {spec}<empty>"));
@@ -163,6 +165,7 @@ mod tests {
             ("127.0.0.1:8080:80", json!({"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]})),
             ("127.0.0.1::80", json!({"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]})),
             ("[::1]:8080:80", json!({"80/tcp": [{"HostIp": "::1", "HostPort": "8080"}]})),
+            ("80:80/udp/tcp", json!({"80/udp": [{"HostIp": "", "HostPort": "80"}]})),
             ("80/", json!({"80/tcp": [{"HostIp": "", "HostPort": ""}]})),
             (
                 "published=8080,target=80,protocol=udp,mode=host",

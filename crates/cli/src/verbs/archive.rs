@@ -5,15 +5,15 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-
-use crate::api::{Request, segment};
+use crate::api::Request;
 use crate::commands::{Args, Command};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Kind, Order, Parsed, both, long};
+use crate::resource::Resource;
 use crate::show::progress::{self, Counted, bytes_bar};
 use crate::spec::env::describe;
+use crate::spec::platform;
 use crate::terminal;
 
 /// `save`.
@@ -33,7 +33,7 @@ pub(crate) static SAVE: Command = Command {
         for image in &flags.args {
             request = request.query("names", image.as_str());
         }
-        if let Some(platform) = platform(flags)? {
+        if let Some(platform) = platform::of_image(flags)? {
             request = request.query("platform", platform);
         }
         out.receive(context, request, "Saving")
@@ -50,11 +50,7 @@ pub(crate) static EXPORT: Command = Command {
     args: Args::Exactly(1),
     run: |context, flags| {
         let out = Destination::open(flags.text("output"), "failed to export container")?;
-        out.receive(
-            context,
-            Request::get(format!("/containers/{}/export", segment(&flags.args[0]))),
-            "Exporting",
-        )
+        out.receive(context, Request::get(Resource::container(&flags.args[0])?.at("export")), "Exporting")
     },
 };
 
@@ -102,7 +98,7 @@ pub(crate) static DIFF: Command = Command {
         if name.is_empty() {
             return Err(Failure::plain("Container name cannot be empty"));
         }
-        let changes = context.api()?.get(format!("/containers/{}/changes", segment(name)))?;
+        let changes = context.api()?.get(Resource::container(name)?.at("changes"))?;
         for change in changes.as_array().into_iter().flatten() {
             let letter = match change["Kind"].as_i64() {
                 Some(0) => "C",
@@ -115,23 +111,6 @@ pub(crate) static DIFF: Command = Command {
         Ok(())
     },
 };
-
-/// `--platform` as the API takes it: a JSON object.
-fn platform(flags: &Parsed) -> Outcome<Option<String>> {
-    let Some(text) = flags.given_text("platform") else { return Ok(None) };
-    let parts: Vec<&str> = text.split('/').collect();
-    match parts[..] {
-        [os, architecture] if !os.is_empty() && !architecture.is_empty() => {
-            Ok(Some(json!({"os": os, "architecture": architecture}).to_string()))
-        }
-        [os, architecture, variant] if !os.is_empty() && !architecture.is_empty() => {
-            Ok(Some(json!({"os": os, "architecture": architecture, "variant": variant}).to_string()))
-        }
-        _ => Err(Failure::plain(format!(
-            "invalid platform: {text:?}: give os/architecture, such as linux/amd64"
-        ))),
-    }
-}
 
 /// Where an archive goes: standard output, or a file that appears under its name when it is whole.
 #[derive(Debug)]
@@ -213,7 +192,7 @@ fn load(context: &Context, flags: &Parsed) -> Outcome {
     };
     let quiet = flags.is("quiet") || !terminal::stdout_is_terminal();
     let mut request = Request::post("/images/load").query("quiet", if quiet { "1" } else { "0" });
-    if let Some(platform) = platform(flags)? {
+    if let Some(platform) = platform::of_image(flags)? {
         request = request.query("platform", platform);
     }
     let from = Counted { inner: input, bar: bytes_bar("Loading", total) };
@@ -223,6 +202,7 @@ fn load(context: &Context, flags: &Parsed) -> Outcome {
 
 fn commit(context: &Context, flags: &Parsed) -> Outcome {
     let (container, reference) = (&flags.args[0], flags.args.get(1).map_or("", String::as_str));
+    Resource::container(container)?;
     let mut request = Request::post("/commit").query("container", container.as_str());
     if !reference.is_empty() {
         let parsed = gantry_client::api::model::Reference::parse_normalized(reference)

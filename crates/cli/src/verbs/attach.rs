@@ -1,10 +1,11 @@
 //! `attach`.
 
-use crate::api::{Request, segment};
+use crate::api::Request;
 use crate::commands::{Args, Command};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Kind, Order, Parsed, long};
+use crate::resource::Resource;
 use crate::session::{self, Attendance, End, Setup};
 use crate::terminal;
 
@@ -25,7 +26,7 @@ pub(crate) static ATTACH: Command = Command {
 
 fn attach(context: &Context, flags: &Parsed) -> Outcome {
     let api = context.api()?;
-    let details = api.get(format!("/containers/{}/json", segment(&flags.args[0])))?;
+    let details = api.get(Resource::container(&flags.args[0])?.at("json"))?;
     let state = &details["State"];
     for (field, holds, text) in [
         ("Running", false, "You cannot attach to a stopped container, start it first"),

@@ -83,12 +83,14 @@ fn build(context: &Context, flags: &Parsed) -> Outcome {
         request.query("dockerfile", dockerfile).query("version", "1").header("X-Registry-Config", "e30=");
     let api = context.api()?;
     let quiet = flags.is("quiet");
+    let sent = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&sent);
     let answer = match source {
         Source::Remote(url) => api.open(request.query("remote", url))?,
         Source::Files(files, _) => {
             let compress = flags.is("compress");
             api.upload_written(request, "application/x-tar", move |out| {
-                let mut meter = Meter::new(out, quiet);
+                let mut meter = Meter::new(out, counter, quiet);
                 if compress {
                     let mut gzip = flate2::write::GzEncoder::new(&mut meter, flate2::Compression::fast());
                     send::write(&files, &mut gzip)?;
@@ -100,7 +102,7 @@ fn build(context: &Context, flags: &Parsed) -> Outcome {
             })?
         }
         Source::Archive(early) => api.upload_written(request, "application/x-tar", move |out| {
-            let mut meter = Meter::new(out, quiet);
+            let mut meter = Meter::new(out, counter, quiet);
             io::copy(&mut early.chain_stdin(), &mut meter)?;
             meter.finish()
         })?,
@@ -119,6 +121,10 @@ fn build(context: &Context, flags: &Parsed) -> Outcome {
     });
     if let Err(failure) = shown {
         // Only now is what led to it of interest.
+        let sent = sent.load(Ordering::Relaxed);
+        if quiet && sent > 0 {
+            eprint!("{}\r\r", sending(sent));
+        }
         io::stderr().write_all(&kept)?;
         return Err(failure);
     }
@@ -179,6 +185,7 @@ fn query(flags: &Parsed) -> Outcome<Request> {
         ("cpuset-cpus", "cpusetcpus"),
         ("cpuset-mems", "cpusetmems"),
         ("cgroup-parent", "cgroupparent"),
+        ("isolation", "isolation"),
         ("network", "networkmode"),
         ("platform", "platform"),
         ("target", "target"),
@@ -228,7 +235,7 @@ fn source(place: &str, dockerfile: &str) -> Outcome<Source> {
                 "invalid argument: can't use stdin for both build context and dockerfile",
             ));
         }
-        return from_stdin();
+        return from_stdin(dockerfile);
     }
     let is_url =
         ["http://", "https://", "git://", "git@", "github.com/"].iter().any(|start| place.starts_with(start));
@@ -290,14 +297,16 @@ fn dockerfile_of(root: &Path, wanted: &str) -> Outcome<(String, Option<Vec<u8>>)
     if let Ok(inside) = real.strip_prefix(root) {
         return Ok((inside.to_string_lossy().into_owned(), None));
     }
-    let bytes = fs::read(&real).map_err(|error| {
-        Failure::plain(format!("unable to open Dockerfile: open {}: {}", real.display(), describe(&error)))
+    let bytes = fs::read(&real).map_err(|error| match error.kind() {
+        // Opening a directory works; reading it does not.
+        io::ErrorKind::IsADirectory => Failure::plain(format!("read {wanted}: {}", describe(&error))),
+        _ => Failure::plain(format!("unable to open Dockerfile: open {wanted}: {}", describe(&error))),
     })?;
     Ok((random(), Some(bytes)))
 }
 
 /// Standard input is an archive, or else a Dockerfile without context.
-fn from_stdin() -> Outcome<Source> {
+fn from_stdin(dockerfile: &str) -> Outcome<Source> {
     if io::stdin().is_terminal() {
         return Err(Failure::plain(
             "requested input from STDIN, but it is a terminal: pipe a Dockerfile or an archive in",
@@ -307,6 +316,11 @@ fn from_stdin() -> Outcome<Source> {
     io::stdin().take(512).read_to_end(&mut early)?;
     if is_archive(&early) {
         return Ok(Source::Archive(early));
+    }
+    if !dockerfile.is_empty() {
+        return Err(Failure::plain(
+            "unable to prepare context: ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles",
+        ));
     }
     io::stdin().read_to_end(&mut early)?;
     let files = Files { extra: vec![("Dockerfile".into(), early)], ..Files::default() };
@@ -318,6 +332,11 @@ fn is_archive(start: &[u8]) -> bool {
     magic.iter().any(|bytes| start.starts_with(bytes)) || start.get(257..262) == Some(b"ustar")
 }
 
+fn sending(bytes: u64) -> String {
+    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    format!("Sending build context to Docker daemon {:>8}", human_size4(bytes))
+}
+
 /// Counts what is sent; says so as Docker does, or by a bar on a terminal.
 struct Meter<'a> {
     out: &'a mut dyn Write,
@@ -327,10 +346,10 @@ struct Meter<'a> {
 }
 
 impl<'a> Meter<'a> {
-    fn new(out: &'a mut dyn Write, quiet: bool) -> Self {
+    fn new(out: &'a mut dyn Write, sent: Arc<AtomicU64>, quiet: bool) -> Self {
         let bar = (!quiet && io::stderr().is_terminal())
             .then(|| progress::bytes_bar("Sending build context", None));
-        Self { out, sent: Arc::default(), bar, quiet }
+        Self { out, sent, bar, quiet }
     }
 
     fn finish(self) -> io::Result<()> {
@@ -338,8 +357,7 @@ impl<'a> Meter<'a> {
             bar.finish_and_clear();
         }
         if !self.quiet {
-            let sent = i64::try_from(self.sent.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
-            println!("Sending build context to Docker daemon {:>8}", human_size4(sent));
+            println!("{}", sending(self.sent.load(Ordering::Relaxed)));
         }
         self.out.flush()
     }

@@ -17,11 +17,12 @@ use std::path::{Path, PathBuf};
 use gantry_client::api::archive::{PATH_STAT_HEADER, PathStat};
 use indicatif::ProgressBar;
 
-use crate::api::{Api, Request, segment};
+use crate::api::{Api, Request};
 use crate::commands::{Args, Command};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Kind, Order, Parsed, both};
+use crate::resource::Resource;
 use crate::show::progress::{Counted, bytes_bar};
 use crate::show::units::human_size4;
 use crate::spec::env::describe;
@@ -50,7 +51,9 @@ const MOST_LINKS: usize = 10;
 fn split(argument: &str) -> (Option<&str>, &str) {
     match argument.split_once(':') {
         // `./a:b` and `/a:b` are files here.
-        Some((container, path)) if !argument.starts_with(['/', '.']) => (Some(container), path),
+        Some((container, path)) if !container.is_empty() && !argument.starts_with(['/', '.']) => {
+            (Some(container), path)
+        }
         _ => (None, argument),
     }
 }
@@ -71,13 +74,13 @@ fn copy(context: &Context, flags: &Parsed) -> Outcome {
     }
 }
 
-fn archive_of(container: &str) -> String {
-    format!("/containers/{}/archive", segment(container))
+fn archive_of(container: &str) -> Outcome<String> {
+    Ok(Resource::container(container)?.at("archive"))
 }
 
 /// Asks what a path in a container is; `None` where that cannot be told.
 fn stat(api: &Api, container: &str, path: &str) -> Outcome<Option<PathStat>> {
-    match api.ask_head(Request::head(archive_of(container)).query("path", path), PATH_STAT_HEADER) {
+    match api.ask_head(Request::head(archive_of(container)?).query("path", path), PATH_STAT_HEADER) {
         Ok(value) => Ok(value.as_deref().and_then(PathStat::from_header)),
         Err(error) if error.status() != 0 => Ok(None),
         Err(error) => Err(error.into()),
@@ -216,7 +219,7 @@ fn from_container(context: &Context, flags: &Parsed, container: &str, path: &str
             clean(&format!("{}/{}", parent_and_name(&path).0, found.link_target))
         };
     }
-    let request = Request::get(archive_of(container)).query("path", path.as_str());
+    let request = Request::get(archive_of(container)?).query("path", path.as_str());
     let mut answer = api.open(request)?;
     if to == "-" {
         io::copy(&mut answer, &mut io::stdout().lock())?;
@@ -251,7 +254,7 @@ fn target_here(path: &str) -> Outcome<(String, There)> {
             Ok(_) => return Ok((path, There::Other)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((path, There::Nothing)),
             // A file with a slash behind it.
-            Err(error) => return Err(Failure::plain(format!("lstat {path}: {}", describe(&error)))),
+            Err(error) => return Err(Failure::plain(format!("stat {path}: {}", describe(&error)))),
         }
     }
     Err(Failure::plain(format!("copy: {path}: too many links")))
@@ -280,8 +283,9 @@ fn to_container(context: &Context, flags: &Parsed, from: &str, container: &str, 
         Some(found) if found.is_directory() => There::Directory,
         Some(_) => There::Other,
     };
+    let archive = archive_of(container)?;
     let put = |place: &str| {
-        let request = Request::put(archive_of(container)).query("path", place);
+        let request = Request::put(archive.as_str()).query("path", place);
         let request = request.query("noOverwriteDirNonDir", "true");
         if flags.is("archive") { request.query("copyUIDGID", "true") } else { request }
     };
@@ -347,6 +351,7 @@ mod tests {
             ("/c:x", (None, "/c:x")),
             ("x", (None, "x")),
             ("-", (None, "-")),
+            (":", (None, ":")),
         ] {
             assert_eq!(split(argument), want, "{argument}");
         }

@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::api::{Request, segment};
+use crate::api::Request;
 use crate::commands::{Args, Command};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Kind, Order, Parsed, both, long};
+use crate::resource::Resource;
 use crate::session::{self, Attendance, End, Setup};
 use crate::spec::env;
 use crate::terminal;
@@ -60,7 +61,7 @@ fn exec(context: &Context, flags: &Parsed) -> Outcome {
     if let Some((rows, columns)) = size {
         body["ConsoleSize"] = json!([rows, columns]);
     }
-    let create = Request::post(format!("/containers/{}/exec", segment(&flags.args[0]))).json(&body);
+    let create = Request::post(Resource::container(&flags.args[0])?.at("exec")).json(&body);
     let created = api.ask(create)?;
     let id = created["Id"].as_str().ok_or_else(|| Failure::plain("exec ID empty"))?;
     let mut start = json!({"Detach": detach, "Tty": tty});

@@ -7,18 +7,21 @@ use serde_json::{Value, json};
 
 use super::lifecycle::fail_with;
 use super::list::{filters, format_of};
-use crate::api::{Request, segment};
+use crate::api::Request;
 use crate::commands::{Args, Command};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Kind, Order, Parsed, both, long};
+use crate::resource::Resource;
 use crate::show::progress::{Counted, bytes_bar};
 use crate::show::rows::{self, Row, Shape};
 use crate::show::table::{ellipsis, short_id};
 use crate::show::units::{ago, civil, go_time, human_size, human_size4};
 use crate::spec::env::describe;
+use crate::spec::platform;
 use crate::terminal;
 use gantry_client::api::model::Reference;
+use gantry_client::image_path;
 
 /// `images`.
 pub(crate) static IMAGES: Command = Command {
@@ -207,7 +210,11 @@ static HISTORY_ROWS_EXACT: rows::Kind = rows::Kind {
 };
 
 fn history(context: &Context, flags: &Parsed) -> Outcome {
-    let steps = context.api()?.get(format!("/images/{}/history", segment(&flags.args[0])))?;
+    let mut request = Request::get(Resource::image(&flags.args[0])?.at("history"));
+    if let Some(platform) = platform::of_image(flags)? {
+        request = request.query("platform", platform);
+    }
+    let steps = context.api()?.ask(request)?;
     let (full, human) = (flags.is("no-trunc"), flags.is("human"));
     let row = |step: &Value| -> Row {
         let text = |field: &str| step[field].as_str().unwrap_or("");
@@ -257,9 +264,15 @@ pub(crate) static RMI: Command = Command {
     args: Args::AtLeast(1),
     run: |context, flags| {
         let api = context.api()?;
+        let platforms = flags.list("platform").into_iter().map(platform::json);
+        let platforms: Vec<String> =
+            platforms.collect::<Result<_, _>>().map_err(|why| Failure::plain(why.to_string()))?;
         let (mut errors, mut only_missing) = (Vec::new(), true);
         for image in &flags.args {
-            let mut request = Request::delete(format!("/images/{}", segment(image)));
+            let mut request = Request::delete(format!("/images/{}", image_path(image)));
+            for platform in &platforms {
+                request = request.query("platforms", platform.as_str());
+            }
             for (flag, key) in [("force", "force"), ("no-prune", "noprune")] {
                 if flags.is(flag) {
                     request = request.query(key, "1");
@@ -303,13 +316,15 @@ pub(crate) static TAG: Command = Command {
     run: |context, flags| {
         let (source, target) = (&flags.args[0], &flags.args[1]);
         let (name, tag) = split_tag(target);
-        if let Err(why) = Reference::parse_normalized(target) {
-            return Err(Failure::plain(format!(
-                "Error parsing reference: {target:?} is not a valid repository/tag: {why}"
-            )));
+        let refuse = |name: &str, why: &dyn std::fmt::Display| {
+            Failure::plain(format!("Error parsing reference: {name:?} is not a valid repository/tag: {why}"))
+        };
+        let path = Resource::image(source).map_err(|_| refuse(source, &"invalid reference format"))?;
+        let parsed = Reference::parse_normalized(target).map_err(|why| refuse(target, &why))?;
+        if parsed.digest().is_some() {
+            return Err(Failure::plain("refusing to create a tag with a digest reference"));
         }
-        let request =
-            Request::post(format!("/images/{}/tag", segment(source))).query("repo", name).query("tag", tag);
+        let request = Request::post(path.at("tag")).query("repo", name).query("tag", tag);
         context.api()?.ask(request)?;
         Ok(())
     },

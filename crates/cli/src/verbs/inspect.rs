@@ -3,12 +3,14 @@
 use serde::Serialize as _;
 use serde_json::Value;
 
-use crate::api::{Api, Request, segment};
+use crate::api::{Api, Request};
 use crate::commands::{Args, Command};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Kind, Order, Parsed, both, long};
-use crate::show::template::{Format, Over, unescape};
+use crate::resource::Resource;
+use crate::show::template::{Format, Over};
+use crate::spec::platform;
 
 const FORMAT: Flag = both('f', "format", Kind::Text, "Format output: json or TEMPLATE");
 const SIZE: Flag = both('s', "size", Kind::Bool, "Display total file sizes of containers");
@@ -51,7 +53,10 @@ pub(crate) static IMAGE_INSPECT: Command = of_type(
     "IMAGE [IMAGE...]",
     "Display detailed information on one or more images",
     &[FORMAT, long("platform", Kind::Text, "Inspect a specific platform of the image")],
-    |context, flags| inspect(context, flags, &["image"]),
+    |context, flags| match flags.given_text("platform").filter(|text| !text.is_empty()).map(platform::json) {
+        Some(Err(why)) => Err(Failure::plain(why.to_string())),
+        _ => inspect(context, flags, &["image"]),
+    },
 );
 
 /// `network inspect`.
@@ -82,12 +87,13 @@ const fn of_type(
 fn inspect(context: &Context, flags: &Parsed, kinds: &[&str]) -> Outcome {
     let format = match flags.text("format") {
         "" | "json" => None,
-        template => Some(Format::new(&unescape(template), Over::Document)?),
+        template if kinds == ["volume"] => Some(Format::new(template, Over::Typed("volume.Volume"))?),
+        template => Some(Format::new(template, Over::Document)?),
     };
     let api = context.api()?;
     let (mut found, mut errors) = (Vec::new(), Vec::new());
     for name in &flags.args {
-        match look_up(api, name, kinds, flags.given("size")) {
+        match look_up(api, name, kinds, flags) {
             Ok(value) => found.push(value),
             Err(failure) => errors.push(failure.text),
         }
@@ -112,21 +118,24 @@ fn inspect(context: &Context, flags: &Parsed, kinds: &[&str]) -> Outcome {
     super::lifecycle::fail_with(errors)
 }
 
-fn look_up(api: &Api, name: &str, kinds: &[&str], size: bool) -> Outcome<Value> {
-    if name.is_empty() && kinds.contains(&"container") {
-        return Err(Failure::plain("invalid container name or ID: value is empty"));
-    }
-    let name_in_path = segment(name.strip_prefix('/').unwrap_or(name));
+fn look_up(api: &Api, name: &str, kinds: &[&str], flags: &Parsed) -> Outcome<Value> {
     let mut last = None;
     for kind in kinds {
-        let path = match *kind {
-            "container" if size => format!("/containers/{name_in_path}/json?size=1"),
-            "container" => format!("/containers/{name_in_path}/json"),
-            "image" => format!("/images/{name_in_path}/json"),
-            "network" => format!("/networks/{name_in_path}"),
-            _ => format!("/volumes/{name_in_path}"),
+        let request = match *kind {
+            "container" if flags.given("size") => {
+                Request::get(Resource::container(name)?.at("json")).query("size", "1")
+            }
+            "container" => Request::get(Resource::container(name)?.at("json")),
+            "image" => match flags.given_text("platform").map(platform::json) {
+                Some(Ok(platform)) => {
+                    Request::get(Resource::image(name)?.at("json")).query("platform", platform)
+                }
+                _ => Request::get(Resource::image(name)?.at("json")),
+            },
+            "network" => Request::get(Resource::network(name)?),
+            _ => Request::get(Resource::volume(name)?),
         };
-        match api.ask(Request::get(path)) {
+        match api.ask(request) {
             Ok(value) => return Ok(value),
             // An image's name may be no name for a container at all; that is no reason to stop.
             Err(error) if error.status() == 404 || (error.status() == 400 && kinds.len() > 1) => {

@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use crate::api::{Error, Request, segment};
+use crate::api::{Error, Request};
 use crate::commands::{Args, Command, join};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Kind, Order, Parsed, both, check, long};
+use crate::resource::Resource;
 use crate::spec::container::restart_policy;
 use crate::spec::options::LIMITS;
 
@@ -62,9 +63,9 @@ pub(crate) static KILL: Command = verb(
     "gantry container kill, gantry kill",
     &[both('s', "signal", Kind::Text, "Signal to send to the container")],
     |context, flags| {
-        each(context, flags, |id| match flags.text("signal") {
-            "" => Request::post(format!("/containers/{id}/kill")),
-            signal => Request::post(format!("/containers/{id}/kill")).query("signal", signal),
+        each(context, flags, |path| match flags.text("signal") {
+            "" => Request::post(path.at("kill")),
+            signal => Request::post(path.at("kill")).query("signal", signal),
         })
     },
 );
@@ -86,7 +87,7 @@ pub(crate) static PAUSE: Command = verb(
     "Pause all processes within one or more containers",
     "gantry container pause, gantry pause",
     &[],
-    |context, flags| each(context, flags, |id| Request::post(format!("/containers/{id}/pause"))),
+    |context, flags| each(context, flags, |path| Request::post(path.at("pause"))),
 );
 
 /// `unpause`.
@@ -94,7 +95,7 @@ pub(crate) static UNPAUSE: Command = verb(
     "Unpause all processes within one or more containers",
     "gantry container unpause, gantry unpause",
     &[],
-    |context, flags| each(context, flags, |id| Request::post(format!("/containers/{id}/unpause"))),
+    |context, flags| each(context, flags, |path| Request::post(path.at("unpause"))),
 );
 
 /// `wait`.
@@ -106,7 +107,7 @@ pub(crate) static WAIT: Command = verb(
         let api = context.api()?;
         let mut errors = Vec::new();
         for name in &flags.args {
-            match api.ask(Request::post(format!("/containers/{}/wait", segment(name)))) {
+            match of_container(name).and_then(|path| api.ask(Request::post(path.at("wait")))) {
                 Ok(answer) => println!("{}", answer["StatusCode"]),
                 Err(error) => errors.push(error.to_string()),
             }
@@ -128,7 +129,7 @@ pub(crate) static RENAME: Command = Command {
         if old.is_empty() || new.is_empty() {
             return Err(Failure::plain("Error: Neither old nor new names may be empty"));
         }
-        let request = Request::post(format!("/containers/{}/rename", segment(old))).query("name", new);
+        let request = Request::post(Resource::container(old)?.at("rename")).query("name", new);
         context.api()?.ask(request).map_err(|error| {
             Failure::plain(format!("{error}\nError: failed to rename container named {old}"))
         })?;
@@ -160,11 +161,11 @@ fn stop_each(context: &Context, flags: &Parsed, what: &str) -> Outcome {
             return Err(Failure::plain("conflicting options: cannot specify both --timeout and --time"));
         }
     }
-    each(context, flags, |id| stopping(id, what, flags))
+    each(context, flags, |path| stopping(path, what, flags))
 }
 
-fn stopping(id: &str, what: &str, flags: &Parsed) -> Request {
-    let mut request = Request::post(format!("/containers/{id}/{what}"));
+fn stopping(path: &Resource, what: &str, flags: &Parsed) -> Request {
+    let mut request = Request::post(path.at(what));
     if let Some(signal) = flags.given_text("signal") {
         request = request.query("signal", signal);
     }
@@ -177,8 +178,8 @@ fn stopping(id: &str, what: &str, flags: &Parsed) -> Request {
 }
 
 fn remove(context: &Context, flags: &Parsed) -> Outcome {
-    let request = |id: &str| {
-        let mut request = Request::delete(format!("/containers/{id}"));
+    let request = |path: &Resource| {
+        let mut request = Request::delete(path.clone());
         for (flag, key) in [("volumes", "v"), ("link", "link"), ("force", "force")] {
             if flags.is(flag) {
                 request = request.query(key, "1");
@@ -235,8 +236,8 @@ fn update(context: &Context, flags: &Parsed) -> Outcome {
     let (api, body) = (context.api()?, Value::Object(body));
     let (mut warnings, mut errors) = (String::new(), Vec::new());
     for name in &flags.args {
-        let request = Request::post(format!("/containers/{}/update", segment(name))).json(&body);
-        match api.ask(request) {
+        let update = |path: Resource| api.ask(Request::post(path.at("update")).json(&body));
+        match of_container(name).and_then(update) {
             Ok(answer) => {
                 println!("{name}");
                 for warning in answer["Warnings"].as_array().into_iter().flatten() {
@@ -251,31 +252,37 @@ fn update(context: &Context, flags: &Parsed) -> Outcome {
     fail_with(errors)
 }
 
+/// A container's path, as one of many that are asked for: one that has none is an error among theirs.
+fn of_container(name: &str) -> Result<Resource, Error> {
+    Ok(Resource::container(name)?)
+}
+
 /// Joins what went wrong into one failure; nothing went wrong where the list is empty.
 pub(crate) fn fail_with(errors: Vec<String>) -> Outcome {
     if errors.is_empty() { Ok(()) } else { Err(Failure::plain(errors.join("\n"))) }
 }
 
 /// One request for each argument, many at a time; prints each name that succeeded, in order.
-pub(crate) fn each(context: &Context, flags: &Parsed, request: impl Fn(&str) -> Request) -> Outcome {
+pub(crate) fn each(context: &Context, flags: &Parsed, request: impl Fn(&Resource) -> Request) -> Outcome {
     each_unless(context, flags, request, |_| false)
 }
 
 fn each_unless(
     context: &Context,
     flags: &Parsed,
-    request: impl Fn(&str) -> Request,
+    request: impl Fn(&Resource) -> Request,
     ignore: impl Fn(&Error) -> bool,
 ) -> Outcome {
     let api = context.api()?;
     let mut errors = Vec::new();
     for names in flags.args.chunks(AT_A_TIME) {
         let answers: Vec<_> = if let [name] = names {
-            vec![Some(api.ask(request(&segment(name))))]
+            vec![Some(of_container(name).and_then(|path| api.ask(request(&path))))]
         } else {
             std::thread::scope(|scope| {
-                let requests = names.iter().map(|name| request(&segment(name)));
-                let running: Vec<_> = requests.map(|request| scope.spawn(move || api.ask(request))).collect();
+                let requests = names.iter().map(|name| of_container(name).map(|path| request(&path)));
+                let running: Vec<_> =
+                    requests.map(|request| scope.spawn(move || api.ask(request?))).collect();
                 running.into_iter().map(|task| task.join().ok()).collect()
             })
         };

@@ -5,13 +5,15 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
-use crate::api::{Request, segment};
+use crate::api::Request;
 use crate::commands::{Args, Command};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Kind, Order, Parsed, both, long};
+use crate::resource::Resource;
 use crate::show::rows::{self, LABELS, Row, Shape, joined_labels};
 use crate::show::table::{self, ellipsis, quote, short_id};
+use crate::show::template::{Format, Labels, Over};
 use crate::show::units::{ago, go_time, human_size};
 
 /// `ps`.
@@ -93,6 +95,10 @@ fn ps(context: &Context, flags: &Parsed) -> Outcome {
     }
     let quiet = flags.is("quiet");
     let format = format_of(context, flags, "psFormat");
+    if let Some(template) = flags.given_text("format").filter(|template| !template.is_empty()) {
+        let trial = Format::new(template, Over::Trial(CONTAINERS.go_type))?;
+        trial.apply_to_row(&Value::Object(row(&json!({}), false)), &Labels::Of(Value::Null))?;
+    }
     if flags.is("size") || format.contains(".Size") || format.contains("json .}}") {
         request = request.query("size", "1");
     }
@@ -240,7 +246,7 @@ pub(crate) static PORT: Command = Command {
     order: Order::Mixed,
     args: Args::Between(1, 2),
     run: |context, flags| {
-        let details = context.api()?.get(format!("/containers/{}/json", segment(&flags.args[0])))?;
+        let details = context.api()?.get(Resource::container(&flags.args[0])?.at("json"))?;
         let ports = details["NetworkSettings"]["Ports"].as_object().cloned().unwrap_or_default();
         let address = |binding: &Value| {
             let text = |field: &str| binding[field].as_str().unwrap_or("");
@@ -296,7 +302,7 @@ pub(crate) static TOP_VERB: Command = Command {
     order: Order::FlagsFirst,
     args: Args::AtLeast(1),
     run: |context, flags| {
-        let mut request = Request::get(format!("/containers/{}/top", segment(&flags.args[0])));
+        let mut request = Request::get(Resource::container(&flags.args[0])?.at("top"));
         if flags.args.len() > 1 {
             request = request.query("ps_args", flags.args[1..].join(" "));
         }

@@ -2,10 +2,11 @@
 
 use std::io::Read as _;
 
-use crate::api::{Request, segment};
+use crate::api::Request;
 use crate::commands::{Args, Command};
 use crate::failure::Failure;
 use crate::flags::{Kind, Order, both, long};
+use crate::resource::Resource;
 use crate::session;
 use crate::show::units;
 
@@ -26,7 +27,7 @@ pub(crate) static LOGS: Command = Command {
     args: Args::Exactly(1),
     run: |context, flags| {
         let api = context.api()?;
-        let details = api.get(format!("/containers/{}/json", segment(&flags.args[0])))?;
+        let details = api.get(Resource::container(&flags.args[0])?.at("json"))?;
         let id = details["Id"].as_str().unwrap_or_default();
         let mut request = Request::get(format!("/containers/{id}/logs"))
             .query("stdout", "1")
@@ -38,7 +39,7 @@ pub(crate) static LOGS: Command = Command {
             }
         }
         for key in ["since", "until"] {
-            if let Some(text) = flags.given_text(key) {
+            if let Some(text) = flags.given_text(key).filter(|text| !text.is_empty()) {
                 let time = units::timestamp(text)
                     .map_err(|why| Failure::plain(format!("invalid value for \"{key}\": {why}")))?;
                 request = request.query(key, time);

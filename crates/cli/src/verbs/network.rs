@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use super::list::{filters, format_of};
-use crate::api::{Request, segment};
+use crate::api::{Error, Request};
 use crate::commands::{Args, Command};
 use crate::failure::Failure;
 use crate::flags::{Kind, Order, both, long};
+use crate::resource::Resource;
 use crate::show::rows::{self, LABELS, Row, Shape, joined_labels};
 use crate::show::table::short_id;
 use crate::show::units::go_time;
@@ -73,7 +74,8 @@ pub(crate) static RM: Command = Command {
         let api = context.api()?;
         let mut failed = false;
         for name in &flags.args {
-            match api.ask(Request::delete(format!("/networks/{}", segment(name)))) {
+            match Resource::network(name).map_err(Error::from).and_then(|path| api.ask(Request::delete(path)))
+            {
                 Ok(_) => println!("{name}"),
                 Err(error) if flags.is("force") && error.status() == 404 => {}
                 Err(error) => {

@@ -15,7 +15,7 @@ use crate::show::progress;
 use crate::spec::env::describe;
 use crate::spec::{container, options};
 use crate::terminal;
-use gantry_client::api::model::Reference;
+use gantry_client::api::model::{Platform, Reference};
 
 static CREATE_FLAGS: [Flag; 100] = options::CREATE;
 static RUN_FLAGS: [Flag; 103] = join(
@@ -96,11 +96,9 @@ fn run(context: &Context, flags: &Parsed) -> Outcome {
     let api = context.api()?;
     let id = create(context, flags, body).map_err(|failure| not_started(&failure.text))?;
     let start = Request::post(format!("/containers/{id}/start"));
-    if !stdout && !stderr {
+    if !(stdin || stdout || stderr) {
         // Also of one that then does not start: it is there.
         println!("{id}");
-    }
-    if !(stdin || stdout || stderr) {
         return api.ask(start).map(drop).map_err(|error| not_started(&error.to_string()));
     }
     let keys = if stdin && tty { keys.map_err(|text| explain("run", text))? } else { Vec::new() };
@@ -157,7 +155,12 @@ fn create(context: &Context, flags: &Parsed, mut body: Value) -> Outcome<String>
     if !is_id(image) {
         Reference::parse_normalized(image).map_err(|why| Failure::plain(why.to_string()))?;
     }
-    let platform = flags.given_text("platform").filter(|text| !text.is_empty()).map(platform).transpose()?;
+    let platform = flags.given_text("platform").filter(|text| !text.is_empty());
+    let platform = platform.map(|text| {
+        let platform = text.parse::<Platform>().map(|platform| platform.to_string());
+        platform.map_err(|why| Failure::plain(format!("error parsing specified platform: {why}")))
+    });
+    let platform = platform.transpose()?;
     if flags.is("use-api-socket") {
         mount_api_socket(context, &mut body)?;
     }
@@ -206,54 +209,6 @@ fn create(context: &Context, flags: &Parsed, mut body: Value) -> Outcome<String>
 fn is_id(image: &str) -> bool {
     let digits = image.strip_prefix("sha256:").unwrap_or(image);
     digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-}
-
-/// A platform whole, as the daemon wants it, of `os`, `arch`, `os/arch` or `os/arch/variant`.
-fn platform(text: &str) -> Outcome<String> {
-    const ALONE: [&str; 21] = [
-        "linux",
-        "windows",
-        "darwin",
-        "freebsd",
-        "netbsd",
-        "openbsd",
-        "solaris",
-        "plan9",
-        "android",
-        "aix",
-        "dragonfly",
-        "illumos",
-        "386",
-        "amd64",
-        "arm",
-        "arm64",
-        "ppc64le",
-        "riscv64",
-        "s390x",
-        "x86_64",
-        "aarch64",
-    ];
-    let parts: Vec<&str> = text.split('/').collect();
-    let why = match parts.len() {
-        1 if ALONE.contains(&text.to_ascii_lowercase().as_str()) => return Ok(completed(text)),
-        1 => "unknown operating system or architecture",
-        2 | 3 if parts.iter().all(|part| !part.is_empty()) => return Ok(text.to_owned()),
-        _ => "cannot parse platform specifier",
-    };
-    Err(Failure::plain(format!("error parsing specified platform: {text:?}: {why}: invalid argument")))
-}
-
-/// An operating system with this machine's architecture, or an architecture with this machine's operating system.
-fn completed(text: &str) -> String {
-    const ARCHITECTURES: [&str; 9] =
-        ["386", "amd64", "arm", "arm64", "ppc64le", "riscv64", "s390x", "x86_64", "aarch64"];
-    let lower = text.to_ascii_lowercase();
-    let own = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    if ARCHITECTURES.contains(&lower.as_str()) { format!("linux/{lower}") } else { format!("{lower}/{own}") }
 }
 
 /// Gives the container the daemon's socket where Docker's clients look for it.
@@ -347,10 +302,6 @@ mod tests {
 
     #[test]
     fn exit_codes_of_failed_starts() {
-        for (platform, good) in [("linux/amd64", true), ("arm64", true), ("bogus", false), ("a/b/c/d", false)]
-        {
-            assert_eq!(super::platform(platform).is_ok(), good, "{platform}");
-        }
         for (text, code) in [
             ("… exec: \"x\": executable file not found in $PATH: unknown", 127),
             ("… exec: \"/x\": stat /x: no such file or directory", 127),
@@ -361,15 +312,6 @@ mod tests {
         }
         assert_eq!(familiar("r:5000/a"), "r:5000/a:latest");
         assert_eq!(familiar("a:1"), "a:1");
-    }
-
-    #[test]
-    fn half_a_platform_is_completed() {
-        for (given, whole) in
-            [("Linux", "linux/"), ("arm64", "linux/arm64"), ("linux/arm/v7", "linux/arm/v7")]
-        {
-            assert!(super::platform(given).is_ok_and(|platform| platform.starts_with(whole)), "{given}");
-        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! `start`: in the background for many, or attached to one.
 
 use super::lifecycle::fail_with;
-use crate::api::{Request, segment};
+use crate::api::{Error, Request};
 use crate::commands::{Args, Command};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Kind, Order, Parsed, both, long};
+use crate::resource::Resource;
 use crate::session::{self, Attendance, End, Setup};
 use crate::terminal;
 
@@ -28,7 +29,10 @@ pub(crate) static START: Command = Command {
         }
         let (mut errors, mut failed) = (Vec::new(), Vec::new());
         for name in &flags.args {
-            match api.ask(Request::post(format!("/containers/{}/start", segment(name)))) {
+            match Resource::container(name)
+                .map_err(Error::from)
+                .and_then(|path| api.ask(Request::post(path.at("start"))))
+            {
                 Ok(_) => println!("{name}"),
                 Err(error) => {
                     errors.push(error.to_string());
@@ -48,9 +52,8 @@ fn attached(context: &Context, flags: &Parsed) -> Outcome {
     let [name] = flags.args.as_slice() else {
         return Err(Failure::plain("you cannot start and attach multiple containers at once"));
     };
-    let name = segment(name);
-    let details = api.get(format!("/containers/{name}/json"))?;
-    let id = details["Id"].as_str().unwrap_or(&name).to_owned();
+    let details = api.get(Resource::container(name)?.at("json"))?;
+    let id = details["Id"].as_str().unwrap_or_default().to_owned();
     let tty = details["Config"]["Tty"].as_bool().unwrap_or(false);
     let stdin = flags.is("interactive") && details["Config"]["OpenStdin"].as_bool().unwrap_or(false);
     let keys = session::detach_keys(context.detach_keys(flags)).map_err(Failure::plain)?;

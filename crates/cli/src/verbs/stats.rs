@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::{Api, Request, segment};
+use crate::api::{Api, Request};
 use crate::commands::{Args, Command};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Kind, Order, Parsed, both, long};
+use crate::resource::Resource;
 use crate::show::rows::{self, Row, Shape};
 use crate::show::table::short_id;
 use crate::show::units::{binary_size, human_size};
@@ -73,9 +74,9 @@ fn stats(context: &Context, flags: &Parsed) -> Outcome {
         return Ok(());
     }
     // What is not there is told of at once, and of all of them.
-    let look_up = |name: &String| api.get(format!("/containers/{}/json", segment(name))).err();
+    let look_up = |name: &String| api.ask(Request::get(Resource::container(name)?.at("json")));
     let missing: Vec<String> =
-        flags.args.iter().filter_map(look_up).map(|failure| failure.to_string()).collect();
+        flags.args.iter().filter_map(|name| look_up(name).err()).map(|error| error.to_string()).collect();
     super::lifecycle::fail_with(missing)?;
     live(api, flags, |samples| {
         let rows: Vec<Row> = samples.iter().map(|(name, sample)| row(name, sample, full)).collect();
@@ -103,9 +104,11 @@ fn once(api: &Api, names: &[String]) -> Vec<Result<Value, String>> {
         let asked: Vec<_> = names
             .iter()
             .map(|name| {
-                let request =
-                    Request::get(format!("/containers/{}/stats", segment(name))).query("stream", "0");
-                scope.spawn(move || api.ask(request).map_err(|error| error.to_string()))
+                scope.spawn(move || {
+                    let path = Resource::container(name).map_err(|error| error.to_string())?;
+                    let request = Request::get(path.at("stats")).query("stream", "0");
+                    api.ask(request).map_err(|error| error.to_string())
+                })
             })
             .collect();
         let ended = asked.into_iter().map(|task| task.join());
@@ -131,8 +134,9 @@ fn live(api: &Api, flags: &Parsed, show: impl Fn(&[(String, Value)]) -> Outcome<
                 followed.push(name.clone());
                 let (samples, failure) = (&samples, &failure);
                 scope.spawn(move || {
-                    let request = Request::get(format!("/containers/{}/stats", segment(&name)));
-                    let ended = api.open(request).and_then(|answer| {
+                    let path = Resource::container(&name).map_err(Failure::from);
+                    let answer = path.and_then(|path| api.open(Request::get(path.at("stats"))));
+                    let ended = answer.and_then(|answer| {
                         answer.each_document(|sample| {
                             lock(samples).insert(place, (name.clone(), sample));
                             Ok(())

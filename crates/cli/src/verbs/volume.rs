@@ -4,10 +4,11 @@ use serde_json::{Value, json};
 
 use super::lifecycle::fail_with;
 use super::list::{filters, format_of};
-use crate::api::{Request, segment};
+use crate::api::{Error, Request};
 use crate::commands::{Args, Command};
 use crate::failure::Failure;
 use crate::flags::{Kind, Order, both, long};
+use crate::resource::Resource;
 use crate::show::rows::{self, LABELS, Row, Shape, joined_labels};
 use crate::show::units::human_size4;
 use crate::spec::env::{key_values, labels};
@@ -119,6 +120,22 @@ pub(crate) static CREATE: Command = Command {
     },
 };
 
+/// `volume update`, which is for a swarm's volumes, and says so.
+pub(crate) static UPDATE: Command = Command {
+    usage: "[VOLUME]",
+    about: "Update a volume (cluster volumes only)",
+    aliases: "",
+    flags: &[
+        long("availability", Kind::Text, "Cluster Volume availability (active, pause, drain)").or("active")
+    ],
+    order: Order::Mixed,
+    args: Args::Exactly(1),
+    run: |context, flags| {
+        context.api()?.ask(Request::get(Resource::volume(&flags.args[0])?))?;
+        Err(Failure::plain("can only update cluster volumes"))
+    },
+};
+
 /// `volume rm`.
 pub(crate) static RM: Command = Command {
     usage: "VOLUME [VOLUME...]",
@@ -131,11 +148,11 @@ pub(crate) static RM: Command = Command {
         let api = context.api()?;
         let mut errors = Vec::new();
         for name in &flags.args {
-            let mut request = Request::delete(format!("/volumes/{}", segment(name)));
-            if flags.is("force") {
-                request = request.query("force", "1");
-            }
-            match api.ask(request) {
+            let removed = Resource::volume(name).map_err(Error::from).and_then(|path| {
+                let request = Request::delete(path);
+                api.ask(if flags.is("force") { request.query("force", "1") } else { request })
+            });
+            match removed {
                 Ok(_) => println!("{name}"),
                 Err(error) => errors.push(error.to_string()),
             }
