@@ -3,29 +3,31 @@
 //! stay are in `crates/testkit/cases`; `testkit::compare` says how they are written.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::bench::daemons::Side;
 use crate::host;
 use crate::workspace::{self, Profile, cargo};
 
 /// What to compare, and with whom.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Debug, Default)]
 pub(crate) struct Args {
     /// Compare what the stock CLI prints against gantryd with what it prints against a dockerd
     #[arg(long)]
     pub(crate) compare: bool,
-    /// Compare with the dockerd at this socket instead of Debian's, started for the purpose. The
-    /// lists of differences are reviewed against 28.5. With --docker-py its images alpine and busybox are replaced
+    /// Compare with the dockerd at this socket instead of the installed one, started for the purpose, which must be
+    /// of the version that the list of differences was reviewed for. With --docker-py its images alpine and busybox
+    /// are replaced
     #[arg(long)]
     pub(crate) peer_socket: Option<PathBuf>,
     /// Compare `gantry` with the stock CLI instead, each on a gantryd
     #[arg(long, requires = "compare", conflicts_with = "peer_socket")]
-    clients: bool,
+    pub(crate) clients: bool,
     /// Only cases whose name contains this
     #[arg(long, requires = "compare")]
-    case: Option<String>,
+    pub(crate) case: Option<String>,
 }
 
 /// Runs the comparison; fails if a difference is not on the list, or one on the list is gone.
@@ -41,18 +43,32 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(socket) = &args.peer_socket {
         return compare(args, &binaries, socket);
     }
+    if let Some(missing) = missing()? {
+        bail!("{missing}");
+    }
     let work = std::env::temp_dir().join(format!("gantry-compare-peer-{}", std::process::id()));
     std::fs::create_dir(&work)?;
-    let compared = Side::docker(&work).and_then(|peer| {
-        println!(
-            "no --peer-socket: comparing with the installed dockerd, {}; what differs from 28.5's texts is listed \
-             only for the versions that the list names",
-            peer.version()?
-        );
-        compare(args, &binaries, &peer.socket)
-    });
+    let compared = Side::docker(&work).and_then(|peer| compare(args, &binaries, &peer.socket));
     std::fs::remove_dir_all(&work)?;
     compared
+}
+
+/// What the installed dockerd lacks, if it does. Versions differ in most of their texts, so that one of another version
+/// than the list of differences was reviewed for shows nothing but that it is another.
+pub(crate) fn missing() -> Result<Option<String>> {
+    let list = workspace::root().join("crates/testkit/cases/differences.txt");
+    let list = std::fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    let reviewed: Vec<&str> = list.lines().filter_map(|line| line.strip_prefix("peer ")).collect();
+    let said = workspace::read(Command::new("dockerd").arg("--version"))?;
+    let version = said.strip_prefix("Docker version ").unwrap_or(&said);
+    let fits = reviewed.iter().any(|reviewed| version.starts_with(reviewed));
+    Ok((!fits).then(|| {
+        format!(
+            "the installed dockerd says {version:?}, and its texts are not those that are followed here: put a dockerd {}x \
+             first in PATH, or start one and name its socket with --peer-socket",
+            reviewed.join("x or ")
+        )
+    }))
 }
 
 fn compare(args: &Args, binaries: &Path, socket: &Path) -> Result<()> {

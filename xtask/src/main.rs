@@ -12,6 +12,7 @@ mod ci;
 mod compare;
 mod dist;
 mod docker_py;
+mod fuzz;
 mod host;
 mod quickstart;
 mod test;
@@ -36,6 +37,8 @@ enum Verb {
     E2e(test::E2eArgs),
     /// Run the end-to-end tests in a virtual machine with Debian's kernel and cgroup v2
     Vm(vm::Args),
+    /// Feed random bytes to what reads other people's
+    Fuzz(fuzz::Args),
     /// Measure Gantry beside Docker, interleaved, and print the ratios
     Bench(bench::Args),
     /// Build the release binaries into target/dist
@@ -52,6 +55,7 @@ fn main() -> Result<()> {
         Verb::Test(args) => test::run(&args),
         Verb::E2e(args) => test::e2e(&args),
         Verb::Vm(args) => vm::run_alone(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Dist => dist::run().map(|_| ()),
         Verb::Tidy => tidy::run(),

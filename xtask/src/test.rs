@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::compare;
 use crate::docker_py;
+use crate::fuzz;
 use crate::host;
 use crate::vm;
 use crate::workspace::{self, Profile, cargo};
@@ -20,7 +21,7 @@ use crate::workspace::{self, Profile, cargo};
 #[derive(clap::Args, Debug, Default)]
 pub(crate) struct Args {
     /// Also the full-size hostile archives, the 200 kills, the crashes, losses of power and full disks at every place,
-    /// the other long tests, and the end-to-end tests in a virtual machine with cgroup v2
+    /// the other long tests, the end-to-end tests in a virtual machine with cgroup v2, both comparisons, and fuzzing
     #[arg(long)]
     all: bool,
 }
@@ -61,6 +62,24 @@ enum Within {
     Backtrace,
 }
 
+impl Tally {
+    /// Runs something that is one test on its own, unless the machine lacks something for it.
+    fn add(&mut self, name: &str, missing: Option<String>, run: impl FnOnce() -> Result<()>) {
+        if let Some(missing) = missing {
+            println!("skipped: {name}: {missing}");
+            self.skipped += 1;
+            return;
+        }
+        match run() {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                self.failed += 1;
+                self.failures.push(format!("{name}: {error:#}"));
+            }
+        }
+    }
+}
+
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
@@ -99,12 +118,24 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         command.env("GANTRY_BIN_DIR", &that_crash).env("GANTRY_TEST_FULL", "1");
         all_ran &= watch(&mut command, &mut tally, |_| ())?;
         all_ran &= vm::tests(&binaries, &[], &mut tally)?;
+        beside_docker(&mut tally)?;
+        tally.add("fuzzing", fuzz::missing(), || fuzz::run(&fuzz::Args { target: None, seconds: 20 }));
     }
     tally.failures.iter().for_each(|line| println!("{line}"));
     println!("{tally}");
     if tally.failed > 0 || !all_ran {
         bail!("{} tests failed", tally.failed);
     }
+    Ok(())
+}
+
+/// Both comparisons: of the daemon with a dockerd, and of `gantry` with the stock CLI.
+fn beside_docker(tally: &mut Tally) -> Result<()> {
+    let comparison = |clients| compare::Args { compare: true, clients, ..compare::Args::default() };
+    let without_root = || (!host::is_root()).then(|| "both daemons need root".to_owned());
+    let missing = compare::missing()?;
+    tally.add("the comparison with Docker", without_root().or(missing), || compare::run(&comparison(false)));
+    tally.add("the comparison of the clients", without_root(), || compare::run(&comparison(true)));
     Ok(())
 }
 
