@@ -77,8 +77,10 @@ fn sample(view: &View, now: &Stats, before: &Stats, version: ApiVersion) -> Valu
         "cpu_stats": cpu(now),
         "precpu_stats": cpu(before),
         "memory_stats": memory(now),
-        "networks": networks(now),
     });
+    if !now.network.is_empty() {
+        sample["networks"] = networks(now);
+    }
     if version >= ApiVersion::v1(52) {
         sample["os_type"] = json!("linux");
     }
@@ -102,16 +104,20 @@ fn cpu(stats: &Stats) -> Value {
     }
     usage["usage_in_kernelmode"] = json!(used.cpu_system_ns);
     usage["usage_in_usermode"] = json!(used.cpu_user_ns);
-    json!({
+    let mut cpu = json!({
         "cpu_usage": usage,
-        "system_cpu_usage": stats.system_cpu_ns,
-        "online_cpus": stats.online_cpus,
         "throttling_data": {
             "periods": used.throttling_periods,
             "throttled_periods": used.throttled_periods,
             "throttled_time": used.throttled_ns,
         },
-    })
+    });
+    // A sample that was not taken does not tell of a host without CPUs.
+    if stats.used.is_some() {
+        cpu["system_cpu_usage"] = json!(stats.system_cpu_ns);
+        cpu["online_cpus"] = json!(stats.online_cpus);
+    }
+    cpu
 }
 
 fn memory(stats: &Stats) -> Value {
@@ -169,4 +175,37 @@ fn networks(stats: &Stats) -> Value {
         (one.name.clone(), counters)
     };
     Value::Object(stats.network.iter().map(interface).collect::<Map<_, _>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_engine::containers::Traffic;
+
+    use super::*;
+
+    #[test]
+    fn what_there_is_not_is_left_out() {
+        let nothing = Stats::default();
+        assert_eq!(cpu(&nothing).get("online_cpus"), None);
+        assert_eq!(cpu(&nothing).get("system_cpu_usage"), None);
+        assert_eq!(cpu(&nothing)["cpu_usage"]["total_usage"], 0);
+        assert_eq!(memory(&nothing), json!({}));
+        assert_eq!(pids(&nothing), json!({}));
+
+        let used = Some(gantry_runtime::cgroup::Stats::default());
+        let some = Stats { used, online_cpus: 2, system_cpu_ns: 7, ..Stats::default() };
+        assert_eq!(cpu(&some)["online_cpus"], 2);
+        assert_eq!(cpu(&some)["system_cpu_usage"], 7);
+    }
+
+    #[test]
+    fn an_interface_is_told_under_its_name() {
+        let received = Traffic { bytes: 10, packets: 2, errors: 0, dropped: 1 };
+        let sent = Traffic { bytes: 30, ..Traffic::default() };
+        let one = Interface { name: "eth0".into(), received, sent };
+        let told = networks(&Stats { network: vec![one], ..Stats::default() });
+        assert_eq!(told["eth0"]["rx_bytes"], 10);
+        assert_eq!(told["eth0"]["rx_dropped"], 1);
+        assert_eq!(told["eth0"]["tx_bytes"], 30);
+    }
 }

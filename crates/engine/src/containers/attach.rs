@@ -107,8 +107,9 @@ impl Attachment {
     }
 }
 
-/// How long a client may take to read the reply's head before output follows all the same.
-const HEAD_PATIENCE: Duration = Duration::from_millis(20);
+/// How long a client may take to read the reply's head before output follows all the same. It is not short: of a
+/// client with eight threads on a host with more to do than CPUs, every sixth reads it only after 20 ms.
+const HEAD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Waits until the client has read the head of the reply that made its connection a stream. Some (docker-py among
 /// them) read the head through a buffer and the stream past it, and lose what arrived together with the head; the

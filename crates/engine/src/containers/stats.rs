@@ -8,7 +8,7 @@ use super::{Containers, Error};
 /// One sample.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stats {
-    /// When it was read.
+    /// When it was read; zero if there was nothing to read.
     pub read: Timestamp,
     /// What its control group counts; `None` of a container that does not run.
     pub used: Option<cgroup::Stats>,
@@ -49,16 +49,16 @@ pub struct Traffic {
 }
 
 impl Containers {
-    /// Reads one sample.
+    /// Reads one sample: the default one, of no time, if the container does not run.
     ///
     /// # Errors
     /// [`Error::NoSuchContainer`].
     pub async fn stats(&self, container: &str) -> Result<Stats, Error> {
         let view = self.core.index.find(container)?.view();
-        let mut stats = Stats { read: crate::events::now(), ..Stats::default() };
         if !view.state.is_running() {
-            return Ok(stats);
+            return Ok(Stats::default());
         }
+        let mut stats = Stats { read: crate::events::now(), ..Stats::default() };
         let used = self.core.host.open_cgroup(&view.record).stats();
         let used = used.map_err(|error| Error::Internal(crate::chain(&error)))?;
         stats.memory_limit_bytes = used.memory_limit_bytes.min(crate::system::memory_bytes());

@@ -15,13 +15,13 @@ impl Directory {
     pub(crate) fn write(&self, name: &str, value: &str) -> Result<(), CgroupError> {
         let path = self.0.join(name);
         let write = || OpenOptions::new().write(true).open(&path)?.write_all(value.as_bytes());
-        write().map_err(|source| CgroupError::Io { action: "writing", path: path.clone(), source })
+        write().map_err(|source| CgroupError::Write { value: value.into(), path: path.clone(), source })
     }
 
     /// Writes one value, unless the kernel has no such file; tells whether it has.
     pub(crate) fn write_if_present(&self, name: &str, value: &str) -> Result<bool, CgroupError> {
         match self.write(name, value) {
-            Err(CgroupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(CgroupError::Write { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
             result => result.map(|()| true),
         }
     }

@@ -73,6 +73,17 @@ pub enum CgroupError {
         #[source]
         source: std::io::Error,
     },
+    /// The kernel does not take a value.
+    #[error("failed to write {value:?}: write {}", path.display())]
+    Write {
+        /// What was written.
+        value: String,
+        /// To which file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 impl CgroupError {
@@ -81,7 +92,9 @@ impl CgroupError {
     pub fn kind(&self) -> gantry_model::ErrorKind {
         match self {
             Self::Invalid(_) => gantry_model::ErrorKind::InvalidArgument,
-            Self::NoController(_) | Self::NotMounted | Self::Io { .. } => gantry_model::ErrorKind::Internal,
+            Self::NoController(_) | Self::NotMounted | Self::Io { .. } | Self::Write { .. } => {
+                gantry_model::ErrorKind::Internal
+            }
         }
     }
 }

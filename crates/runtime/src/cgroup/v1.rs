@@ -256,7 +256,7 @@ fn set_cpu_time(directory: &Directory, cpu: &LinuxCpu) -> Result<(), CgroupError
     if let Some(period) = &period {
         // A shorter period than the quota in force allows: the quota goes first then.
         match directory.write("cpu.cfs_period_us", period) {
-            Err(CgroupError::Io { source, .. })
+            Err(CgroupError::Write { source, .. })
                 if source.raw_os_error() == Some(libc::EINVAL) && cpu.quota().is_some() =>
             {
                 period_left = Some(period);
@@ -300,7 +300,7 @@ fn set_memory(
     };
     // Memory may never exceed memory with swap: which goes first depends on the direction of the change.
     match write_limit() {
-        Err(CgroupError::Io { source, .. })
+        Err(CgroupError::Write { source, .. })
             if source.raw_os_error() == Some(libc::EINVAL) && swap.is_some() =>
         {
             write_swap(warnings)?;

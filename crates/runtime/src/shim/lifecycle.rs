@@ -30,6 +30,7 @@ use super::restart::{Ended, Restarts};
 use super::streams::{Shape, Streams};
 use super::supervisor::{Ending, IsLogged, Supervisor, earliest};
 use crate::cgroup::{self, Cgroup, CgroupError, Layout};
+use crate::init::report;
 use crate::launch::{self, Supervise};
 use crate::{LaunchError, Process, Reason};
 
@@ -494,13 +495,14 @@ fn setup(what: &str, error: &dyn std::error::Error) -> LaunchError {
     LaunchError::new(Reason::Setup, format!("{what}: {}", chain(error)))
 }
 
-/// An error with its causes, as one text for another process.
+/// An error with its causes, as one text for another process; the kernel's errors in Go's words, which clients know.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let errno = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        text.push_str(&errno.map_or_else(|| cause.to_string(), report::error_text));
         source = cause.source();
     }
     text
@@ -520,4 +522,21 @@ pub(super) fn check_signal(signal: i32) -> Result<(), Refusal> {
 /// The system clock.
 pub(super) fn now() -> Timestamp {
     Timestamp::from_system(std::time::SystemTime::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_control_group_refuses_is_told_in_runcs_words() {
+        let source = io::Error::from_raw_os_error(libc::ENODEV);
+        let path = "/sys/fs/cgroup/blkio/c/blkio.throttle.read_bps_device".into();
+        let error = CgroupError::Write { value: "1:8 20971520".into(), path, source };
+        assert_eq!(
+            chain(&error),
+            "failed to write \"1:8 20971520\": write \
+             /sys/fs/cgroup/blkio/c/blkio.throttle.read_bps_device: no such device"
+        );
+    }
 }
