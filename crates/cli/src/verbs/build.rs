@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value, json};
 
-use crate::api::Request;
+use crate::api::{Answer, Request};
 use crate::build_context::ignore::Ignore;
 use crate::build_context::send::{self, Context as Files};
 use crate::commands::{Args, Command};
@@ -85,28 +85,38 @@ fn build(context: &Context, flags: &Parsed) -> Outcome {
     let quiet = flags.is("quiet");
     let sent = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&sent);
-    let answer = match source {
-        Source::Remote(url) => api.open(request.query("remote", url))?,
-        Source::Files(files, _) => {
-            let compress = flags.is("compress");
-            api.upload_written(request, "application/x-tar", move |out| {
+    let open = || -> Outcome<Answer<'_>> {
+        match source {
+            Source::Remote(url) => api.open(request.query("remote", url)),
+            Source::Files(files, _) => {
+                let compress = flags.is("compress");
+                api.upload_written(request, "application/x-tar", move |out| {
+                    let mut meter = Meter::new(out, counter, quiet);
+                    if compress {
+                        let mut gzip = flate2::write::GzEncoder::new(&mut meter, flate2::Compression::fast());
+                        send::write(&files, &mut gzip)?;
+                        gzip.finish()?;
+                    } else {
+                        send::write(&files, &mut meter)?;
+                    }
+                    meter.finish()
+                })
+            }
+            Source::Archive(early) => api.upload_written(request, "application/x-tar", move |out| {
                 let mut meter = Meter::new(out, counter, quiet);
-                if compress {
-                    let mut gzip = flate2::write::GzEncoder::new(&mut meter, flate2::Compression::fast());
-                    send::write(&files, &mut gzip)?;
-                    gzip.finish()?;
-                } else {
-                    send::write(&files, &mut meter)?;
-                }
+                io::copy(&mut early.chain_stdin(), &mut meter)?;
                 meter.finish()
-            })?
+            }),
         }
-        Source::Archive(early) => api.upload_written(request, "application/x-tar", move |out| {
-            let mut meter = Meter::new(out, counter, quiet);
-            io::copy(&mut early.chain_stdin(), &mut meter)?;
-            meter.finish()
-        })?,
     };
+    // Why a quiet build failed is told with what led to it, as far as that is known.
+    let tell_sent = || {
+        let sent = sent.load(Ordering::Relaxed);
+        if quiet && sent > 0 {
+            eprintln!("{}\r\r", sending(sent));
+        }
+    };
+    let answer = open().inspect_err(|_| tell_sent())?;
     let mut id = String::new();
     let mut kept = Vec::new();
     let mut out = io::stdout();
@@ -121,10 +131,7 @@ fn build(context: &Context, flags: &Parsed) -> Outcome {
     });
     if let Err(failure) = shown {
         // Only now is what led to it of interest.
-        let sent = sent.load(Ordering::Relaxed);
-        if quiet && sent > 0 {
-            eprint!("{}\r\r", sending(sent));
-        }
+        tell_sent();
         io::stderr().write_all(&kept)?;
         return Err(failure);
     }

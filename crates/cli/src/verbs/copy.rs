@@ -24,7 +24,7 @@ use crate::failure::{Failure, Outcome};
 use crate::flags::{Kind, Order, Parsed, both};
 use crate::resource::Resource;
 use crate::show::progress::{Counted, bytes_bar};
-use crate::show::units::human_size4;
+use crate::show::units::human_size;
 use crate::spec::env::describe;
 use crate::terminal;
 use crate::tree::{self, Owner, Rename};
@@ -182,7 +182,7 @@ impl Progress {
         let bytes = i64::try_from(self.bar.position()).unwrap_or(i64::MAX);
         self.bar.finish_and_clear();
         if !self.quiet {
-            eprintln!("Successfully copied {} to {to}", human_size4(bytes));
+            eprintln!("Successfully copied {} to {to}", human_size(bytes));
         }
     }
 }
@@ -227,7 +227,12 @@ fn from_container(context: &Context, flags: &Parsed, container: &str, path: &str
     }
     let stat = answer.header(PATH_STAT_HEADER).and_then(PathStat::from_header);
     let is_directory = stat.is_some_and(|stat| stat.is_directory());
-    let (own, landing) = (parent_and_name(&path).1, target_here(&destination)?);
+    let own = match parent_and_name(&path).1 {
+        // What is above the root is the root.
+        above if above == ".." => parent_and_name(&clean(&format!("/{path}"))).1,
+        own => own,
+    };
+    let landing = target_here(&destination)?;
     let mut landing = land(&own, is_directory, &landing.0, landing.1)?;
     if let (None, Some(called)) = (&landing.rename, called) {
         landing.rename = Some(Rename { from: own, to: called });

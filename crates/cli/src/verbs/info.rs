@@ -51,17 +51,11 @@ fn version(context: &Context, flags: &Parsed) -> Outcome {
         Ok(server) => (without_empty_details(server), None),
         Err(failure) => (Value::Null, Some(failure)),
     };
-    let mut all = json!({"Client": client, "Server": server});
+    let all = json!({"Client": client, "Server": server});
     match flags.text("format") {
         "" => print!("{}", version_text(&all)),
         "json" => println!("{all}"),
-        template => {
-            if let Some(server) = all["Server"].as_object_mut() {
-                // It is sent only where it holds; a template may ask all the same.
-                server.entry("Experimental").or_insert(json!(false));
-            }
-            answer_with(template, Over::Answer("version", "system.versionInfo"), &all)?;
-        }
+        template => answer_with(template, Over::Answer("version", "system.versionInfo"), &all)?,
     }
     failure.map_or(Ok(()), Err)
 }

@@ -129,7 +129,7 @@ impl Call {
                 _ => return Err(format!("expected slice, got {}", args[0].type_name(self.reading))),
             }),
             "json" => {
-                let json = args[0].json().to_string();
+                let json = args[0].encoded(self.reading);
                 Val::made(if self.html_safe { super::html_safe(&json) } else { json })
             }
             "len" => match args[0].len(self.reading) {
@@ -216,8 +216,36 @@ impl Call {
 fn formatted(name: &str, args: &[Val<'_>]) -> Result<String, String> {
     let indexed: String = (0..args.len()).map(|at| format!(" (index . {at})")).collect();
     let template = Template::new("").parse(&format!("{{{{{name}{indexed}}}}}"));
-    let args = Go::List(args.iter().map(Val::go).collect());
+    let mut args: Vec<Go> = args.iter().map(Val::go).collect();
+    if let (true, [Go::String(format), rest @ ..]) = (name == "printf", args.as_mut_slice()) {
+        let told = with_types_told(format, rest);
+        args[0] = Go::String(told.into());
+    }
+    let args = Go::List(args.into());
     template.and_then(|template| template.execute_to_string(&args)).map_err(|error| error.to_string())
+}
+
+/// A format in which each `%T` is a `%s`, and what it shows the name of its type, which the library does not know.
+fn with_types_told(format: &str, args: &mut [Go]) -> String {
+    let mut told = String::with_capacity(format.len());
+    let (mut is_verb, mut next) = (false, 0);
+    for letter in format.chars() {
+        let mut shown = letter;
+        match letter {
+            '%' => is_verb = !is_verb,
+            '*' if is_verb => next += 1,
+            letter if is_verb && letter.is_alphabetic() => {
+                if let ('T', Some(arg)) = (letter, args.get_mut(next)) {
+                    *arg = Go::String(arg.type_name().into());
+                    shown = 's';
+                }
+                (is_verb, next) = (false, next + 1);
+            }
+            _ => {}
+        }
+        told.push(shown);
+    }
+    told
 }
 
 /// Go's `strings.Title`: the first letter of each word is an upper-case one.
@@ -261,6 +289,7 @@ mod tests {
             ("title", vec![json!("/a-b c_d")], "\"/A-B C_d\""),
             ("split", vec![json!("a:b"), json!(":")], "[\"a\",\"b\"]"),
             ("printf", vec![json!("%q %5d"), json!("x"), json!(7)], "\"\\\"x\\\"     7\""),
+            ("printf", vec![json!("%T %d%% %T"), json!("x"), json!(7), json!(true)], "\"string 7% bool\""),
             ("println", vec![json!("x")], "\"x\\n\""),
             ("pad", vec![json!("x"), json!(1), json!(2)], "\" x  \""),
         ] {

@@ -110,6 +110,7 @@ pub(super) fn absent(key: &str, thing: &Map<String, Value>) -> Vec<(&'static str
             ("Sysctls", Value::Null),
             ("Tmpfs", Value::Null),
         ],
+        "Server" if has("MinAPIVersion") => vec![("Experimental", json!(false))],
         "State" if has("OOMKilled") => vec![("Health", Value::Null)],
         "" if has("HostConfig") && has("State") => {
             ["SizeRw", "SizeRootFs", "ImageManifestDescriptor"].map(|field| (field, Value::Null)).into()
@@ -129,6 +130,39 @@ pub(super) fn absent(key: &str, thing: &Map<String, Value>) -> Vec<(&'static str
         }
         _ => Vec::new(),
     }
+}
+
+/// The fields of an image's configuration in the order of Docker's type, which leaves out what is empty.
+const IMAGE_CONFIG: [&str; 13] = [
+    "User",
+    "ExposedPorts",
+    "Env",
+    "Entrypoint",
+    "Cmd",
+    "Volumes",
+    "WorkingDir",
+    "Labels",
+    "StopSignal",
+    "ArgsEscaped",
+    "Healthcheck",
+    "OnBuild",
+    "Shell",
+];
+
+/// An object as Docker's type of it is encoded: an image's configuration; every other type has the daemon's order.
+pub(super) fn encoded(key: &str, value: &Value) -> Option<Value> {
+    let fields = value.as_object().filter(|fields| key == "Config" && !fields.contains_key("Hostname"))?;
+    let known = fields.keys().all(|field| IMAGE_CONFIG.contains(&field.as_str()));
+    let is_empty = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    };
+    let given = IMAGE_CONFIG.into_iter().filter_map(|field| Some((field, fields.get(field)?)));
+    let given = given.filter(|(_, value)| !is_empty(value));
+    known.then(|| given.map(|(field, value)| (field.to_owned(), value.clone())).collect())
 }
 
 /// The name in JSON of a field that a template asks for by Docker's name or by that.
@@ -153,6 +187,13 @@ mod tests {
             (of("", &container), of("State", &container["State"]), of("Other", &container)),
             (3, 1, 0)
         );
+        let image =
+            json!({"Cmd": ["sh"], "Env": null, "Labels": {"a": "b"}, "User": "app", "WorkingDir": ""});
+        assert_eq!(
+            encoded("Config", &image).map(|config| config.to_string()),
+            Some(r#"{"User":"app","Cmd":["sh"],"Labels":{"a":"b"}}"#.to_owned())
+        );
+        assert_eq!(encoded("Config", &json!({"Hostname": "h", "Env": null})), None);
         let name = |name| json_name(name, container.as_object().expect("an object"));
         assert_eq!((name("ID"), name("State")), ("Id", "State"));
     }

@@ -50,6 +50,15 @@ impl<'a> Val<'a> {
         self.json.as_deref().unwrap_or(&Value::Null)
     }
 
+    /// As the stock client encodes it.
+    pub(super) fn encoded(&self, reading: Reading) -> String {
+        let own = match reading {
+            Reading::Typed(_) => go_types::encoded(self.key, self.json()),
+            Reading::Raw => None,
+        };
+        own.as_ref().unwrap_or(self.json()).to_string()
+    }
+
     /// Whether it is nothing that could be looked into.
     pub(super) fn is_nothing(&self) -> bool {
         self.json().is_null()
@@ -156,7 +165,9 @@ impl<'a> Val<'a> {
                 match map.get(name) {
                     Some(found) => Ok(Self::made(found.clone())),
                     // Of a map of texts, an entry that is not there is an empty one.
-                    None if !map.is_empty() && map.values().all(Value::is_string) => Ok(Self::made("")),
+                    None if reading != Reading::Raw && map.values().all(Value::is_string) => {
+                        Ok(Self::made(""))
+                    }
                     None => Ok(Self::ABSENT),
                 }
             }
