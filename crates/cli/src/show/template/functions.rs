@@ -280,7 +280,7 @@ mod tests {
             ("index", vec![json!([1, 2]), json!(1)], "2"),
             ("index", vec![json!([1, 2]), json!(9)], "!index out of range: 9"),
             ("index", vec![json!([1]), json!("x")], "!cannot index slice/array with type string"),
-            ("index", vec![json!({"a": "b"}), json!("c")], "\"\""),
+            ("index", vec![json!({"a": "b"}), json!("c")], "null"),
             ("slice", vec![json!("abc"), json!(1)], "\"bc\""),
             ("slice", vec![json!("abc"), json!(0), json!(4)], "!index out of range: 4"),
             ("len", vec![json!([1, 2])], "2"),
