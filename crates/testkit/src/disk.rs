@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::command::{finish, in_path};
-use crate::skip;
+use crate::{skip, until};
 
 /// An ext4, mounted over a directory until it is dropped.
 #[derive(Debug)]
@@ -54,16 +54,20 @@ impl Disk {
     /// # Panics
     /// It cannot be mounted.
     pub fn mount_again(&self) {
-        // The loop device of the lazy unmount goes when its last user has.
-        let mut last = String::new();
-        for _ in 0..100 {
-            match self.try_mount() {
-                Ok(()) => return,
-                Err(why) => last = why,
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
+        // A process that is starting a container elsewhere has a copy of all mounts for a moment. While one is there,
+        // a mount of the file would be the old file system once more, with the power off.
+        until("nobody has the disk any more", 30, || !self.is_attached());
+        if let Err(why) = self.try_mount() {
+            panic!("{why}");
         }
-        panic!("{last}");
+    }
+
+    /// Whether a loop device has its file.
+    fn is_attached(&self) -> bool {
+        let devices = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+        let mut files = devices.map(|device| device.path().join("loop/backing_file"));
+        let image = self.image.to_string_lossy();
+        files.any(|file| std::fs::read_to_string(file).is_ok_and(|path| path.trim_end() == image))
     }
 
     /// Where it is mounted.
