@@ -24,7 +24,7 @@ mod wire;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use gantry_sys::memory;
+use gantry_sys::{descriptors, memory};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
@@ -69,6 +69,11 @@ fn start() -> Result<()> {
         return Ok(());
     }
     let _log = log::begin(&options);
+    // Three descriptors a running container.
+    if let Err(error) = descriptors::raise_limit() {
+        let error = std::io::Error::from_raw_os_error(error);
+        tracing::warn!("the limit of open files was not raised: {error}");
+    }
     // Two workers are enough for what a request costs; whatever blocks has threads of its own, which end
     // when they were idle for a while. That is when the daemon comes to rest, and gives back what it needed.
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -8,6 +8,7 @@
 
 pub mod bpf;
 pub mod caps;
+pub mod descriptors;
 pub mod fdpass;
 pub mod filesystem;
 pub mod handle;

@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
+use crate::descriptors;
+
 /// What to run, with which descriptors.
 #[derive(Debug)]
 pub struct Spawn<'a> {
@@ -40,6 +42,8 @@ struct Plan {
     descriptors: *mut RawFd,
     descriptor_count: c_int,
     mask: libc::sigset_t,
+    /// Of descriptors; null leaves the caller's.
+    limit: *const libc::rlimit64,
     failed: c_int,
 }
 
@@ -56,6 +60,8 @@ pub fn spawn(what: &Spawn<'_>) -> io::Result<Child> {
     };
     let (argv, envp) = (pointers(what.arguments), pointers(what.environment));
     let mut descriptors: Vec<RawFd> = what.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let limit =
+        descriptors::given_limit().map(|given| libc::rlimit64 { rlim_cur: given.soft, rlim_max: given.hard });
     let mut plan = Plan {
         program: what.program.as_ptr(),
         argv: argv.as_ptr(),
@@ -66,6 +72,7 @@ pub fn spawn(what: &Spawn<'_>) -> io::Result<Child> {
             .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?,
         // SAFETY: an all-zero sigset_t is the empty set: the program starts with no signal blocked.
         mask: unsafe { std::mem::zeroed() },
+        limit: limit.as_ref().map_or(ptr::null(), ptr::from_ref),
         failed: 0,
     };
     let mut stack: Vec<u128> = Vec::with_capacity(STACK_BYTES / 16);
@@ -154,6 +161,18 @@ extern "C" fn child(argument: *mut c_void) -> c_int {
         if !(*plan).directory.is_null() && libc::chdir((*plan).directory) < 0 {
             return fail(plan);
         }
+        // Last: what it lowers is in the way of duplicating.
+        if !(*plan).limit.is_null()
+            && libc::syscall(
+                libc::SYS_prlimit64,
+                0,
+                libc::RLIMIT_NOFILE,
+                (*plan).limit,
+                ptr::null_mut::<libc::rlimit64>(),
+            ) < 0
+        {
+            return fail(plan);
+        }
         libc::execve((*plan).program, (*plan).argv, (*plan).envp);
         fail(plan)
     }
@@ -219,6 +238,23 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).expect("read");
         assert_eq!(text, "b /usr\n0\n1\n2\n3\n4\n");
+        reap(&child.pidfd);
+    }
+
+    #[test]
+    fn a_child_has_the_limit_that_its_parent_was_given() {
+        use crate::process::rlimit;
+        let before = rlimit(libc::RLIMIT_NOFILE).expect("readable");
+        descriptors::raise_limit().expect("up to the hard one");
+        let raised = rlimit(libc::RLIMIT_NOFILE).expect("readable");
+        assert_eq!((raised.soft, raised.hard), (before.hard, before.hard));
+        descriptors::raise_limit().expect("and again");
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let child = run(c"ulimit -Sn >&3", &[writer.as_fd()]).expect("started");
+        drop(writer);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).expect("read");
+        assert_eq!(text.trim().parse(), Ok(before.soft));
         reap(&child.pidfd);
     }
 

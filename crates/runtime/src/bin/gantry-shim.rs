@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use gantry_runtime::shim::supervisor;
-use gantry_sys::{memory, spawn};
+use gantry_sys::{descriptors, memory, spawn};
 
 const CONNECTION: i32 = 3;
 const LISTENER: i32 = 4;
@@ -16,6 +16,8 @@ fn main() -> ExitCode {
     memory::prefer_small_heap();
     #[cfg(feature = "failpoints")]
     gantry_model::failpoint::arm("FAILPOINTS");
+    // It holds a socket for each published port. Where this fails, there are as many as there may be.
+    let _ = descriptors::raise_limit();
     // A container is ended by its daemon's word or its own, not by a signal to its supervisor.
     memory::ignore_signals(&SIGNALS);
     let is_container = match std::env::args_os().nth(1) {

@@ -9,6 +9,7 @@ use std::path::Path;
 use gantry_model::container::is_sysctl_of_ipc;
 use gantry_model::mount::RootMount;
 use gantry_sys::caps;
+use gantry_sys::descriptors;
 use gantry_sys::mount::Reach;
 use gantry_sys::process::Rlimit;
 use gantry_sys::seccomp::{Flags, Instruction};
@@ -297,8 +298,14 @@ fn capabilities(caps: &LinuxCapabilities) -> CapsPlan {
 
 fn rlimits(process: &Process) -> Vec<(u32, Rlimit)> {
     let limits = process.rlimits().iter().flatten();
-    limits
-        .map(|limit| (rlimit_number(limit.typ()), Rlimit { soft: limit.soft(), hard: limit.hard() }))
+    // What was raised for ourselves is not for what we run, unless that is wanted.
+    let given = descriptors::given_limit().map(|limit| (libc::RLIMIT_NOFILE, limit));
+    given
+        .into_iter()
+        .chain(
+            limits
+                .map(|limit| (rlimit_number(limit.typ()), Rlimit { soft: limit.soft(), hard: limit.hard() })),
+        )
         .collect()
 }
 
