@@ -88,6 +88,9 @@ pub enum OpenError {
     /// The default bridge could not be made.
     #[error("default bridge network: {0}")]
     Network(String),
+    /// A container that may be running cannot be taken up.
+    #[error("{0}: give gantryd more (ulimit -n, LimitNOFILE) and start it again")]
+    Shim(String),
     /// A binary that belongs beside ours is missing.
     #[error("{0} was not found beside gantryd: install the whole set of binaries in one directory")]
     Binary(&'static str),
@@ -163,7 +166,10 @@ impl Engine {
             execs: containers::exec::Execs::default(),
         });
         volumes.sweep();
-        recovery::recover(&core, runtime).map_err(|error| OpenError::Database(error.to_string()))?;
+        recovery::recover(&core, runtime).map_err(|error| match error {
+            recovery::RecoveryError::Ledger(error) => OpenError::Database(error.to_string()),
+            recovery::RecoveryError::Shim(error) => OpenError::Shim(chain(&error)),
+        })?;
         containers::commit::thaw_left(&core, runtime);
         networks::watch::start(&core);
         let system = system::System::new(Arc::clone(&core), images.clone(), id);

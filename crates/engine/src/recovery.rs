@@ -4,6 +4,7 @@
 //! | found | done |
 //! | --- | --- |
 //! | row, shim | its journal beyond the row is applied and acknowledged, its task goes on |
+//! | row says running, a shim without its socket | the shim is killed, then as without a shim |
 //! | row says running, no shim | its journal file is applied; then exit 137 `shim died`, or 255 after a reboot; policy decides |
 //! | row, but no snapshot, no directory, or a volume that is fleeting | it was being made or removed: the removal is finished |
 //! | shim's directory, no row | the shim is told to end, its container is killed |
@@ -21,19 +22,31 @@ use gantry_model::{ContainerId, SnapshotId};
 use gantry_net::owned::{self, Owned};
 
 use crate::containers::core::{self, Core};
-use crate::containers::{Found, adopt, remove_orphan};
+use crate::containers::{CannotAsk, Found, adopt, living, remove_orphan};
 use crate::database::LedgerError;
 use crate::sandboxes::Attached;
 use crate::volumes;
 
+/// Why not everything was taken up. What was not is as it was.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecoveryError {
+    /// The database cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A container may run, and it cannot be found out.
+    #[error(transparent)]
+    Shim(#[from] CannotAsk),
+}
+
 /// Takes up everything. Blocks until every container's state is known.
 ///
 /// # Errors
-/// [`LedgerError`] where the database cannot be read.
-pub(crate) fn recover(core: &Arc<Core>, runtime: &tokio::runtime::Handle) -> Result<(), LedgerError> {
+/// [`RecoveryError`]: nothing is swept then.
+pub(crate) fn recover(core: &Arc<Core>, runtime: &tokio::runtime::Handle) -> Result<(), RecoveryError> {
     core.sandboxes.adopt()?;
     let rows = core.ledger.read(core::all)?;
     let mut networks = networks(core)?;
+    let mut shims = living(&core.host.settings.exec_root);
     let unfinished = core.ledger.read(volumes::users_of_fleeting)?;
     let snapshots = core.store.snapshots().list();
     let snapshots: Option<BTreeSet<SnapshotId>> = match snapshots {
@@ -45,16 +58,18 @@ pub(crate) fn recover(core: &Arc<Core>, runtime: &tokio::runtime::Handle) -> Res
     };
     // What a row is of that cannot be read, perhaps because a newer program wrote it, is left alone.
     let known = core.ledger.read(core::ids)?;
-    for row in rows {
+    for mut row in rows {
+        row.record.locate(&core.host.settings.data_root);
         let snapshot = SnapshotId::from(&row.record.id);
         let found = Found {
             network: networks.remove(&row.record.id),
             is_whole: snapshots.as_ref().is_none_or(|all| all.contains(&snapshot))
-                && row.record.directory.join("log").exists()
+                && row.record.directory.join("log").try_exists().unwrap_or(true)
                 && !unfinished.contains(&row.record.id),
+            shim: shims.remove(&row.record.id),
             row,
         };
-        adopt(core, found, runtime);
+        adopt(core, found, runtime)?;
     }
     reached(Point::RecoverAdopted);
     sweep(core, &known, snapshots.as_ref());

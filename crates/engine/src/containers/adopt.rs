@@ -1,14 +1,20 @@
 //! Taking up containers of an earlier daemon: shims are talked to again, journals are applied, and what
 //! restart policy wants is started.
 
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gantry_model::ContainerId;
 use gantry_model::container::{Desired, RestartPolicy, Status};
-use gantry_runtime::shim::connection::Connection;
-use gantry_runtime::shim::protocol;
+use gantry_runtime::shim::census::{self, Shim};
+use gantry_runtime::shim::connection::{Connection, ConnectionError};
+use gantry_runtime::shim::protocol::{self, Request};
 
 use super::core::{CGROUP_PARENT, Core, Row};
+use super::link::{Asked, Link};
 use super::record::Record;
 use super::task::{Known, Phase, Spawned, Task, protocol_records};
 use super::{Error, RemoveOptions, remove};
@@ -27,11 +33,37 @@ pub(crate) struct Found {
     pub(crate) network: Option<Attached>,
     /// Whether its writable layer and its directory are there, and none of its volumes is marked as fleeting.
     pub(crate) is_whole: bool,
+    /// The shim that was started for it and lives, whether or not it can be reached.
+    pub(crate) shim: Option<Shim>,
+}
+
+/// Why nothing is known of a container that may be running: we lack what it takes to ask its shim, such as a
+/// descriptor. The container is left as it is.
+#[derive(Debug, thiserror::Error)]
+#[error("the shim of container {name} cannot be asked")]
+pub(crate) struct CannotAsk {
+    name: String,
+    source: io::Error,
+}
+
+/// The shims that live in the directories of an exec root, by their containers.
+pub(crate) fn living(exec_root: &Path) -> BTreeMap<ContainerId, Shim> {
+    // As the kernel names it.
+    let Ok(home) = exec_root.join("c").canonicalize() else { return BTreeMap::new() };
+    let shims = census::living().into_iter();
+    shims.filter_map(|shim| Some((shim.id_below(&home)?.parse().ok()?, shim))).collect()
 }
 
 /// Takes up one container. Its task runs when this returns, and its view is true.
-pub(crate) fn adopt(core: &Arc<Core>, found: Found, runtime: &tokio::runtime::Handle) {
-    let Found { row, network, is_whole } = found;
+///
+/// # Errors
+/// [`CannotAsk`]; it has no task then.
+pub(crate) fn adopt(
+    core: &Arc<Core>,
+    found: Found,
+    runtime: &tokio::runtime::Handle,
+) -> Result<(), CannotAsk> {
+    let Found { row, network, is_whole, shim } = found;
     if !is_whole && !row.state.is_running() {
         tracing::info!("container {} was being made or removed; it is removed", row.record.id);
         let options = RemoveOptions { force: false, volumes: row.record.host.auto_remove };
@@ -39,33 +71,66 @@ pub(crate) fn adopt(core: &Arc<Core>, found: Found, runtime: &tokio::runtime::Ha
         for failure in remove::unmake(core, &row.record, options) {
             tracing::error!("container {}: {failure}", row.record.id);
         }
-        return;
+        return Ok(());
     }
     let network = network.unwrap_or_else(|| core.sandboxes.detached(&row.record));
     let boot = row.boot;
     let known =
         Known { record: Arc::new(row.record), state: row.state, network: Arc::new(network), seq: row.seq };
     let mut spawned = Spawned::new(core, known);
-    spawned.task().resume(&boot);
+    spawned.task().resume(&boot, shim.as_ref())?;
     spawned.run(runtime);
+    Ok(())
 }
 
 impl Task {
-    /// Finds out how things are, before the task runs.
-    pub(super) fn resume(&mut self, boot: &str) {
+    /// Finds out how things are, before the task runs. `shim` is the one that lives, if one does.
+    ///
+    /// # Errors
+    /// [`CannotAsk`]; nothing was changed.
+    pub(super) fn resume(&mut self, boot: &str, shim: Option<&Shim>) -> Result<(), CannotAsk> {
         let directory = self.core.host.shim_directory(&self.known.record.id);
-        if boot == self.core.host.boot_id
-            && let Ok(connection) = Connection::connect(&directory)
-            && self.take_up(connection)
-        {
-            // What its journal has beyond the row arrives first of all.
-            self.phase = Phase::Up;
-            self.catch_up();
-            return;
+        if boot == self.core.host.boot_id {
+            let cannot = |source| CannotAsk { name: self.known.record.name.clone(), source };
+            if let Some(connection) = reach(&directory).map_err(cannot)?
+                && self.take_up(connection)?
+            {
+                // What its journal has beyond the row arrives first of all.
+                self.phase = Phase::Up;
+                self.catch_up();
+                return Ok(());
+            }
         }
+        self.make_out(boot, shim);
+        Ok(())
+    }
+
+    /// Speaks to a shim that is there already; whether it was still there.
+    ///
+    /// # Errors
+    /// It cannot be listened to.
+    pub(super) fn take_up(&mut self, mut connection: Connection) -> Result<bool, CannotAsk> {
+        let hello = Request::Hello(protocol::HelloRequest::new(self.known.seq));
+        if let Err(error) = connection.request(1, hello, &[]) {
+            let id = &self.known.record.id;
+            tracing::warn!("the shim of container {id} cannot be talked to: {}", crate::chain(&error));
+            return Ok(false);
+        }
+        let link = Link::new(connection, 1, &[(1, Asked::Hello)]);
+        self.link = Some(link.map_err(|source| CannotAsk { name: self.known.record.name.clone(), source })?);
+        Ok(true)
+    }
+
+    /// Without a shim that answers: makes out from its record and its journal what became of it.
+    fn make_out(&mut self, boot: &str, shim: Option<&Shim>) {
+        let directory = self.core.host.shim_directory(&self.known.record.id);
         let was_live = self.lives() || self.known.state.status == Status::Restarting;
         let was_starting = !was_live && self.known.state.desired == Desired::Running;
         let rebooted = boot != self.core.host.boot_id;
+        // Without its socket nobody will ever reach it. One that has nothing more to run ends by itself.
+        if let Some(shim) = shim.filter(|_| was_live || was_starting) {
+            self.end_unreachable(shim);
+        }
         if !rebooted {
             self.apply_left(&directory);
         }
@@ -94,6 +159,15 @@ impl Task {
             self.save();
         }
         self.rest(again);
+    }
+
+    /// Ends a shim whose socket is gone, so that nothing that it holds is left: namespaces, links, ports.
+    fn end_unreachable(&self, shim: &Shim) {
+        let id = &self.known.record.id;
+        tracing::warn!("the shim of container {id} (process {}) cannot be reached and is ended", shim.pid);
+        if let Err(error) = shim.kill() {
+            tracing::error!("the shim of container {id} (process {}) was not ended: {error}", shim.pid);
+        }
     }
 
     /// Whether its row says that a process of it lives.
@@ -188,7 +262,7 @@ impl Task {
         }
     }
 
-    fn apply_left(&mut self, directory: &std::path::Path) {
+    fn apply_left(&mut self, directory: &Path) {
         let records = protocol_records(directory);
         let news: Vec<_> =
             records.into_iter().filter(|record| record.boot_id == self.core.host.boot_id).collect();
@@ -235,6 +309,25 @@ impl Task {
     }
 }
 
+/// Connects to the shim of a directory; `None` where none takes connections there.
+///
+/// # Errors
+/// It may well be there: we lack descriptors or memory.
+fn reach(directory: &Path) -> io::Result<Option<Connection>> {
+    match Connection::connect(directory) {
+        Ok(connection) => Ok(Some(connection)),
+        Err(ConnectionError::Io(error)) if is_shortage(&error) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Whether an error says nothing of what was asked for, but only that we cannot ask.
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
+    lacks.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// Kills what lives in a container's cgroup and removes it; for a shim that died.
 pub(super) fn kill_cgroup(core: &Core, record: &Record) {
     let cgroup = core.host.open_cgroup(record);
@@ -244,7 +337,7 @@ pub(super) fn kill_cgroup(core: &Core, record: &Record) {
 }
 
 /// Removes what a shim without a row left: nobody knows the container any more.
-pub(crate) fn remove_orphan(core: &Core, directory: &std::path::Path) -> Result<(), Error> {
+pub(crate) fn remove_orphan(core: &Core, directory: &Path) -> Result<(), Error> {
     if let Ok(mut connection) = Connection::connect(directory) {
         use gantry_runtime::shim::protocol::{HelloRequest, Request, Shutdown};
         let deadline = Some(std::time::Instant::now() + super::start::UNDO_PATIENCE);
@@ -268,7 +361,7 @@ pub(crate) fn remove_orphan(core: &Core, directory: &std::path::Path) -> Result<
     }
     if let Some(id) = directory.file_name() {
         let parent = core.host.settings.defaults.cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT);
-        let path = std::path::Path::new(parent).join(id);
+        let path = Path::new(parent).join(id);
         let cgroup = gantry_runtime::cgroup::Cgroup::open(&core.host.cgroups, &path);
         if let Err(error) = cgroup.kill_all().and_then(|()| cgroup.remove()) {
             tracing::warn!("the cgroup of an orphan was not removed: {}", crate::chain(&error));

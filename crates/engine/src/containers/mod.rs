@@ -72,7 +72,7 @@ pub use stats::{Interface, Stats, Traffic};
 pub use top::Processes;
 pub use wait::{Exit, WaitCondition, Waiter};
 
-pub(crate) use self::adopt::{Found, adopt, remove_orphan};
+pub(crate) use self::adopt::{CannotAsk, Found, adopt, living, remove_orphan};
 pub(crate) use self::spec::parse_bounding_set;
 
 /// All containers of the host. Cheap to clone.

@@ -1,16 +1,17 @@
 //! What is known about a container: its record (what it is), its state (what happened to it) and the
 //! view that both make.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gantry_model::container::{Desired, Status};
-use gantry_model::mount::MountPoint;
+use gantry_model::mount::{MountKind, MountPoint};
 use gantry_model::{ContainerId, Digest, ExecId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::config::{Config, EndpointRequest, HostConfig};
 use crate::sandboxes::Attached;
+use crate::volumes;
 
 /// A consistent picture of one container at one moment.
 #[derive(Debug, Clone)]
@@ -65,6 +66,14 @@ impl Record {
     #[must_use]
     pub fn log_path(&self) -> Option<PathBuf> {
         matches!(self.host.log.driver.as_str(), "" | "json-file").then(|| self.directory.join("log/json.log"))
+    }
+
+    /// Says where its things are now: a data root may have been moved, or be a copy, since the record was written.
+    pub(crate) fn locate(&mut self, data_root: &Path) {
+        self.directory = data_root.join("containers").join(self.id.as_str());
+        for point in self.mounts.iter_mut().filter(|point| point.kind == MountKind::Volume) {
+            point.source = volumes::data_directory(&data_root.join("volumes"), &point.name);
+        }
     }
 }
 

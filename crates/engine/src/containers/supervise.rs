@@ -9,6 +9,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Error;
+use super::adopt::{CannotAsk, living};
 use super::core;
 use super::task::{Callers, Known, Phase, Task};
 
@@ -46,6 +47,13 @@ impl Task {
     }
 
     fn take_up_anew(&mut self) {
+        if let Err(error) = self.look_again() {
+            // As where nothing is known of a shim: remove kills by control group.
+            tracing::error!("{}", crate::chain(&error));
+        }
+    }
+
+    fn look_again(&mut self) -> Result<(), CannotAsk> {
         (self.link, self.heard, self.restart_at) = (None, None, None);
         let waiters = std::mem::take(&mut self.callers.waiters);
         self.callers = Callers { waiters, ..Callers::default() };
@@ -53,22 +61,25 @@ impl Task {
         self.phase = Phase::Idle;
         let id = self.known.record.id.clone();
         let row = self.core.ledger.read(|transaction| core::one(transaction, &id));
+        let shim = living(&self.core.host.settings.exec_root).remove(&id);
         match row {
-            Ok(Some(row)) => {
+            Ok(Some(mut row)) => {
+                row.record.locate(&self.core.host.settings.data_root);
                 let network = std::sync::Arc::clone(&self.known.network);
                 self.known = Known { record: row.record.into(), state: row.state, network, seq: row.seq };
-                self.resume(&row.boot);
+                self.resume(&row.boot, shim.as_ref())
             }
             // Its removal was all but done.
             Ok(None) => {
                 self.core.index.remove(&id);
                 self.on_gone();
                 self.phase = Phase::Gone;
+                Ok(())
             }
             Err(error) => {
                 tracing::error!("the record of container {id} cannot be read: {error}");
                 let boot = self.core.host.boot_id.clone();
-                self.resume(&boot);
+                self.resume(&boot, shim.as_ref())
             }
         }
     }

@@ -499,7 +499,7 @@ impl Task {
         let directory = self.core.host.shim_directory(id);
         if self.phase == Phase::Up
             && let Ok(connection) = Connection::connect(&directory)
-            && self.take_up(connection)
+            && self.take_up(connection).unwrap_or(false)
         {
             return self.catch_up();
         }
@@ -507,25 +507,6 @@ impl Task {
         self.apply(&left);
         if matches!(self.phase, Phase::Starting | Phase::Up) {
             self.shim_died();
-        }
-    }
-
-    /// Speaks to a shim that is there already.
-    pub(super) fn take_up(&mut self, mut connection: Connection) -> bool {
-        let hello = Request::Hello(protocol::HelloRequest::new(self.known.seq));
-        let taken = connection
-            .request(1, hello, &[])
-            .map_err(|error| crate::chain(&error))
-            .and_then(|()| Link::new(connection, 1, &[(1, Asked::Hello)]).map_err(|error| error.to_string()));
-        match taken {
-            Ok(link) => {
-                self.link = Some(link);
-                true
-            }
-            Err(error) => {
-                tracing::warn!("the shim of container {} cannot be talked to: {error}", self.known.record.id);
-                false
-            }
         }
     }
 

@@ -9,43 +9,49 @@ use gantry_net::owned::{self, Owned};
 use gantry_net::{Host, Identity, ports};
 use gantry_runtime::Process;
 use gantry_runtime::cgroup;
+use gantry_runtime::shim::census::{self, Kind};
+use gantry_runtime::shim::connection::SOCKET_NAME;
 
 use super::disk::names;
 use super::{Caretaker, Inventory, Looking};
 use crate::containers::core::CGROUP_PARENT;
 
 /// The shims of containers, by the container's id.
-pub(super) type Shims = BTreeMap<String, u32>;
+pub(super) type Shims = BTreeMap<String, i32>;
 
 impl Looking<'_> {
     /// The shims that live in our directories.
     pub(super) fn processes(&self, inventory: &mut Inventory) -> Shims {
         let home = self.places.exec_root.join("c");
+        // As the kernel names it.
+        let home = home.canonicalize().unwrap_or(home);
         let mut shims = Shims::new();
-        for pid in names(Path::new("/proc")).iter().filter_map(|name| name.parse::<u32>().ok()) {
-            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            if !command.starts_with(b"gantry-shim\0") {
+        for shim in census::living() {
+            if shim.kind == Kind::Ephemeral {
+                if let Caretaker::Daemon(daemon) = self.caretaker
+                    && parent_of(shim.pid) == Some(daemon)
+                {
+                    inventory.own("shim", shim.pid, format!("a build step of daemon {daemon}"));
+                }
                 continue;
             }
-            let Ok(directory) = fs::read_link(format!("/proc/{pid}/cwd")) else { continue };
-            let Some(id) = directory.strip_prefix(&home).ok().and_then(Path::to_str) else {
-                let parent = parent_of(pid);
-                if let Caretaker::Daemon(daemon) = self.caretaker
-                    && command.ends_with(b"ephemeral\0")
-                    && parent == Some(daemon)
-                {
-                    inventory.own("shim", pid, format!("a build step of daemon {daemon}"));
-                }
-                continue;
-            };
+            let Some(id) = shim.id_below(&home) else { continue };
             match self.records.name(id) {
                 Some(holder) if self.records.is_up(id) || self.caretaker == Caretaker::Nobody => {
-                    inventory.own("shim", pid, holder);
-                    shims.insert(id.to_owned(), pid);
+                    let socket = home.join(id).join(SOCKET_NAME);
+                    if self.records.is_up(id) && !socket.exists() {
+                        inventory.find(format!(
+                            "{} is gone, without which the next daemon ends {holder}: restart the container",
+                            socket.display()
+                        ));
+                    }
+                    inventory.own("shim", shim.pid, holder);
+                    shims.insert(id.to_owned(), shim.pid);
                 }
                 _ => inventory.find(format!(
-                    "process {pid} is a shim in {}, which no running container has: {}",
-                    directory.display(),
+                    "process {} is a shim in {}, which no running container has: {}",
+                    shim.pid,
+                    home.join(id).display(),
                     self.advice()
                 )),
             }
@@ -232,7 +238,7 @@ fn is_empty(cgroup: &Path) -> bool {
     fs::read_to_string(cgroup.join("cgroup.procs")).is_ok_and(|pids| pids.is_empty())
 }
 
-fn parent_of(pid: u32) -> Option<u32> {
+fn parent_of(pid: i32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }

@@ -149,7 +149,7 @@ impl Volumes {
             labels.insert(ANONYMOUS.into(), String::new());
         }
         let volume = Volume {
-            mountpoint: self.directory.join(&name).join("_data"),
+            mountpoint: data_directory(&self.directory, &name),
             name,
             driver: "local".into(),
             created: crate::events::now(),
@@ -235,7 +235,7 @@ impl Volumes {
             let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
             rows.map(|row| {
                 let (record, users) = row?;
-                Ok((serde_json::from_str(&record)?, usize::try_from(users).unwrap_or(0)))
+                Ok((self.parse(&record)?, usize::try_from(users).unwrap_or(0)))
             })
             .collect()
         })
@@ -254,7 +254,13 @@ impl Volumes {
             let mut statement = transaction.prepare_cached("SELECT record FROM volumes WHERE name = ?1")?;
             Ok(statement.query_row([name], |row| row.get::<_, String>(0)).optional()?)
         })?;
-        Ok(record.map(|record| serde_json::from_str(&record)).transpose()?.map(Arc::new))
+        Ok(record.map(|record| self.parse(&record)).transpose()?.map(Arc::new))
+    }
+
+    /// Reads a record. Where the data lie is not its to say: the data root may have been moved since it was written.
+    fn parse(&self, record: &str) -> Result<Volume, LedgerError> {
+        let volume: Volume = serde_json::from_str(record)?;
+        Ok(Volume { mountpoint: data_directory(&self.directory, &volume.name), ..volume })
     }
 
     /// Removes a volume; with `force`, one that is not there is no error.
@@ -379,6 +385,11 @@ pub(crate) fn refer(transaction: &Transaction<'_>, container: &str, volume: &str
         .prepare_cached("INSERT INTO container_volumes VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
         .execute((container, volume))?;
     Ok(())
+}
+
+/// Where the data of a volume lie, by the directory of all volumes.
+pub(crate) fn data_directory(volumes: &Path, name: &str) -> PathBuf {
+    volumes.join(name).join("_data")
 }
 
 fn make_directory(data: &Path, record: &str) -> io::Result<()> {

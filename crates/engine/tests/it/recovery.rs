@@ -59,6 +59,41 @@ fn what_happened_without_an_engine_is_known_afterwards() {
 }
 
 #[test]
+fn a_data_root_may_be_moved() {
+    let Some(mut world) = World::open() else { return };
+    let request = || {
+        let mut request = World::shell("cat /v/kept 2>/dev/null || echo precious > /v/kept; test -s /v/kept");
+        request.host.binds = vec!["kept:/v".into()];
+        request
+    };
+    let run = |world: &World, id: &str| {
+        let containers = world.engine().containers.clone();
+        world.block_on(async {
+            containers.start(id).await.expect("started");
+            containers.wait(id, WaitCondition::NotRunning).await.expect("registered").exit().await.code
+        })
+    };
+    let containers = world.engine().containers.clone();
+    let id = world.block_on(containers.create(request())).expect("created").id.to_string();
+    drop(containers);
+    assert_eq!(run(&world, &id), 0);
+    world.crash();
+    let before = world.data_root();
+    world.move_data();
+    world.start();
+    let view = world.engine().containers.inspect(&id).expect("it is there yet");
+    assert!(view.record.directory.starts_with(world.data_root()), "{:?}", view.record.directory);
+    assert!(view.record.mounts[0].source.starts_with(world.data_root()), "{:?}", view.record.mounts);
+    drop(view);
+    assert_eq!(run(&world, &id), 0);
+    let volumes = world.engine().volumes.clone();
+    let volume = world.block_on(volumes.inspect("kept")).expect("it is there yet");
+    let kept = std::fs::read_to_string(volume.mountpoint.join("kept"));
+    assert_eq!(kept.expect("where it says"), "precious\n");
+    assert!(!before.exists(), "nothing is made where it was");
+}
+
+#[test]
 fn a_killed_shim_is_reported_and_its_container_is_gone() {
     let Some(world) = World::open() else { return };
     let containers = world.engine().containers.clone();

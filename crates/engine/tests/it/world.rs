@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 /// An engine of its own: own roots, own bridge, own subnet. Dropping it removes everything.
 pub(crate) struct World {
     root: PathBuf,
+    data_root: PathBuf,
     runtime: Option<Runtime>,
     engine: Option<Engine>,
     number: u32,
@@ -52,7 +53,8 @@ impl World {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let root = std::env::temp_dir().join(format!("gantry-engine-it-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&root).expect("a temporary directory");
-        let mut world = Self { root, runtime: None, engine: None, number };
+        let data_root = root.join("data");
+        let mut world = Self { root, data_root, runtime: None, engine: None, number };
         world.start();
         let archive = busybox();
         let options = ImportOptions {
@@ -74,7 +76,7 @@ impl World {
         let block = std::process::id() % 60;
         let third = block * 4 + self.number % 4;
         let settings = Settings {
-            data_root: self.root.join("data"),
+            data_root: self.data_root.clone(),
             exec_root: self.root.join("run"),
             bin_dir: Some(binaries()),
             bridge: BridgeSettings {
@@ -83,7 +85,7 @@ impl World {
             },
             ..Settings::default()
         };
-        let store = Arc::new(Store::open(&self.root.join("data"), &Options::default()).expect("a store"));
+        let store = Arc::new(Store::open(&self.data_root, &Options::default()).expect("a store"));
         self.engine = Some(runtime.block_on(Engine::open(settings, store)).expect("an engine"));
         self.runtime = Some(runtime);
     }
@@ -107,7 +109,15 @@ impl World {
 
     /// The data root.
     pub(crate) fn data_root(&self) -> PathBuf {
-        self.root.join("data")
+        self.data_root.clone()
+    }
+
+    /// Moves all that lasts to another place, while no engine runs.
+    pub(crate) fn move_data(&mut self) {
+        assert!(self.engine.is_none(), "it is in use");
+        let elsewhere = self.root.join("elsewhere");
+        std::fs::rename(&self.data_root, &elsewhere).expect("in the same directory");
+        self.data_root = elsewhere;
     }
 
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {

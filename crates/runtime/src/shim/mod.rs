@@ -10,8 +10,9 @@
 //! output flows, so that a slow disk delays no signal.
 //!
 //! For daemons: [`spawn`] starts one, [`connection`] talks to it, [`protocol`] is what is said,
-//! [`journal`] reads what one that died left behind.
+//! [`journal`] reads what one that died left behind, [`census`] finds those that cannot be talked to.
 
+pub mod census;
 pub mod connection;
 pub mod journal;
 pub mod protocol;

@@ -18,6 +18,7 @@ mod limits;
 mod log_flood;
 mod network;
 mod platforms;
+mod reach;
 mod reference;
 mod run;
 mod survival;

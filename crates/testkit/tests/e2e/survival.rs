@@ -11,7 +11,7 @@ use gantry_testkit::{Bench, Client, Daemon, full, http, leak, ours, until};
 use serde_json::{Value, json};
 
 /// The shims of a bench: process and command line.
-fn shims(bench: &Bench) -> Vec<u32> {
+pub(crate) fn shims(bench: &Bench) -> Vec<u32> {
     let root = bench.daemon.root().expect("a daemon of our own");
     let holds = |pid: u32| {
         let dir = format!("/proc/{pid}");
