@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::Digest;
+use crate::{Digest, Platform};
 
 /// Media types that we read and write.
 pub mod media_type {
@@ -110,6 +110,15 @@ pub struct ImageConfig {
     /// One entry for each step that made it.
     #[serde(default, deserialize_with = "null_default")]
     pub history: Vec<History>,
+}
+
+impl ImageConfig {
+    /// What it was built for.
+    #[must_use]
+    pub fn platform(&self) -> Platform {
+        let (architecture, os) = (self.architecture.clone(), self.os.clone());
+        Platform { architecture, os, variant: self.variant.clone() }
+    }
 }
 
 /// The layers of an image by the digests of their plain tars, lowest first.

@@ -36,6 +36,18 @@ impl Platform {
         (&self.os, &self.architecture) == (&wanted.os, &wanted.architecture)
             && (wanted.variant.is_empty() || self.variant == wanted.variant)
     }
+
+    /// How far this is from what is meant where an architecture is named without a variant, as containerd has it: 32-bit
+    /// ARM is `v7`, else the one before it; 64-bit ARM is `v8`. 0 is exactly that.
+    #[must_use]
+    pub fn distance_from_usual(&self) -> u8 {
+        match (self.architecture.as_str(), self.variant.as_str()) {
+            (_, "") | ("arm", "v7") | ("arm64", "v8") => 0,
+            ("arm", "v6") => 1,
+            ("arm", "v5") => 2,
+            _ => 3,
+        }
+    }
 }
 
 /// Says why a text is not a platform, in the words that Docker has from containerd.
@@ -164,6 +176,18 @@ mod tests {
             ("os/cpu/variant", "os/cpu/variant".into()),
         ] {
             assert_eq!(text.parse::<Platform>().expect(text).to_string(), platform, "{text}");
+        }
+        for (text, distance) in [
+            ("arm", 0),
+            ("arm/v7", 0),
+            ("arm/v6", 1),
+            ("arm/v5", 2),
+            ("arm/v8", 3),
+            ("arm64/v8", 0),
+            ("amd64/v3", 3),
+        ] {
+            let platform: Platform = format!("linux/{text}").parse().expect(text);
+            assert_eq!(platform.distance_from_usual(), distance, "{text}");
         }
         for (text, want) in [
             ("nonsense", "\"nonsense\": unknown operating system or architecture: invalid argument"),

@@ -104,6 +104,14 @@ impl Unpacked {
     }
 }
 
+/// What a layer's tar is made of.
+enum TarSource {
+    /// It was kept as it came, compressed or not.
+    Blob(fs::File),
+    /// It is written again from the layer's files.
+    Tree { root: fs::File, root_entry: bool },
+}
+
 impl Layers {
     /// Unpacks a tar (plain or compressed) to a new layer held by the lease.
     ///
@@ -263,6 +271,29 @@ impl Layers {
     /// # Errors
     /// [`Error::NoSuchLayer`], [`Error::Output`].
     pub fn write_tar(&self, id: LayerId, mut output: impl Write) -> Result<(), Error> {
+        match self.tar_source(id)? {
+            TarSource::Blob(file) => {
+                let mut plain =
+                    archive::plain(io::BufReader::with_capacity(1 << 16, file)).map_err(Error::Input)?;
+                io::copy(&mut plain, &mut output).map(drop).map_err(Error::Output)
+            }
+            TarSource::Tree { root, root_entry } => {
+                let whiteouts = self.store.driver.whiteouts();
+                write_layer(&Source { root: root.as_fd(), whiteouts, root_entry, epoch: None }, output)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether what a layer's tar is written from is there.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchLayer`]; [`Error::Io`] or [`Error::NoSuchBlob`] where its files are gone.
+    pub(crate) fn check(&self, id: LayerId) -> Result<(), Error> {
+        self.tar_source(id).map(drop)
+    }
+
+    fn tar_source(&self, id: LayerId) -> Result<TarSource, Error> {
         let (blob, root_entry) = self.store.database.read(|transaction| {
             let sql = "SELECT blob, root_entry FROM layer WHERE id = ?1 AND state = 1";
             let mut statement = transaction.prepare_cached(sql)?;
@@ -273,17 +304,11 @@ impl Layers {
         })?;
         if let Some(blob) = blob {
             let blob = Digest::from_sha256(blob);
-            let file = Content { store: self.store.clone() }.open(&blob)?;
-            let mut plain =
-                archive::plain(io::BufReader::with_capacity(1 << 16, file)).map_err(Error::Input)?;
-            io::copy(&mut plain, &mut output).map_err(Error::Output)?;
-            return Ok(());
+            return Ok(TarSource::Blob(Content { store: self.store.clone() }.open(&blob)?));
         }
         let path = self.store.path(format!("layers/{id}/fs"));
         let root = fs::File::open(&path).map_err(Error::io("open", &path))?;
-        let whiteouts = self.store.driver.whiteouts();
-        write_layer(&Source { root: root.as_fd(), whiteouts, root_entry, epoch: None }, output)?;
-        Ok(())
+        Ok(TarSource::Tree { root, root_entry })
     }
 
     /// Describes a read-only mount of these layers, lowest first.

@@ -42,7 +42,7 @@ impl Export {
     /// # Errors
     /// [`Error::Store`]; what was written is no whole archive then.
     pub fn write(&self, output: impl Write) -> Result<(), Error> {
-        self.saved.write(output).map_err(|error| Error::from(image::ImageError::Store(error)))?;
+        self.saved.write(output)?;
         for image in self.saved.images() {
             self.images.note("save", &image.id, &image.id.to_string());
         }

@@ -41,6 +41,7 @@ impl Images {
             layers.filter(|layer| users[*layer] > 1).filter_map(|layer| sizes.get(layer)).sum()
         };
         let images = listed.iter().map(|image| (image.clone(), shared(image))).collect();
-        Ok(ImageUsage { images, layers_bytes: sizes.values().sum() })
+        let layers_bytes = sizes.values().sum::<u64>() + self.store.images().content_bytes()?;
+        Ok(ImageUsage { images, layers_bytes })
     }
 }

@@ -266,6 +266,15 @@ impl Images {
         resolve::layer_sizes(&self.store)
     }
 
+    /// The bytes of what images keep beside their layers' files: layers as they came, packed or not, so that they go out
+    /// again with the same digests.
+    ///
+    /// # Errors
+    /// What the database said.
+    pub fn content_bytes(&self) -> Result<u64, ImageError> {
+        resolve::content_bytes(&self.store)
+    }
+
     /// As [`Self::resolve`], and the lease holds the image before anybody can remove it.
     ///
     /// # Errors

@@ -180,13 +180,15 @@ pub(super) fn resolve_for(
     wanted: &Platform,
 ) -> Result<Arc<Image>, ImageError> {
     let own = resolve(store, text)?;
-    if is_for(&own.config, wanted) {
+    if is_for(&own.config, wanted) && own.config.platform().distance_from_usual() == 0 {
         return Ok(own);
     }
     let others = resolve_all(store, text)?;
     let others =
         others.iter().skip(1).map(|id| resolve(store, &id.to_string())).collect::<Result<Vec<_>, _>>()?;
-    if let Some(found) = others.iter().find(|image| is_for(&image.config, wanted)) {
+    let serving = std::iter::once(&own).chain(&others).filter(|image| is_for(&image.config, wanted));
+    // Of several variants, where none is asked for, the usual one.
+    if let Some(found) = serving.min_by_key(|image| image.config.platform().distance_from_usual()) {
         return Ok(found.clone());
     }
     // Indexes and configurations do not always agree on the variant.
@@ -218,6 +220,18 @@ pub(super) fn layer_sizes(store: &Arc<Inner>) -> Result<HashMap<LayerId, u64>, I
             Ok((LayerId(id.cast_unsigned()), size.cast_unsigned()))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
+    })
+}
+
+/// The bytes of what is kept of images beside their layers' files: layers as they came, packed or not, and what else
+/// manifests list.
+pub(super) fn content_bytes(store: &Arc<Inner>) -> Result<u64, ImageError> {
+    store.database.read(|transaction| {
+        let sql = "SELECT COALESCE(SUM(size), 0) FROM blob WHERE digest IN (
+            SELECT blob FROM manifest_content WHERE blob IS NOT NULL
+            UNION SELECT blob FROM layer JOIN image_layer ON layer = id WHERE blob IS NOT NULL)";
+        let bytes: i64 = transaction.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+        Ok(bytes.cast_unsigned())
     })
 }
 

@@ -49,6 +49,14 @@ pub enum SaveError {
     /// An image is for another platform.
     #[error("no suitable export target found for platform {0}")]
     Platform(Platform),
+    /// Files of the data root that an image is made of are gone, or cannot be read.
+    #[error("cannot read {what} (gantryd fsck lists all that is damaged)")]
+    Unreadable {
+        /// A layer by its DiffID, or a blob, and the image that it is of.
+        what: String,
+        /// Why.
+        source: Error,
+    },
 }
 
 impl SaveError {
@@ -57,7 +65,7 @@ impl SaveError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NoSuchReference => ErrorKind::NotFound,
-            Self::Platform(_) => ErrorKind::Internal,
+            Self::Platform(_) | Self::Unreadable { .. } => ErrorKind::Internal,
         }
     }
 }
@@ -72,6 +80,8 @@ pub struct Saved {
 
 /// One file of the archive.
 struct Member {
+    /// The image that it came in for; `None` of what describes all of them.
+    image: Option<Digest>,
     mtime_secs: i64,
     content: Content,
 }
@@ -177,6 +187,7 @@ pub(super) fn plan(images: &Images, names: &[String], options: &SaveOptions) -> 
         plan.bytes("repositories", line(&repositories), 0);
     }
     let Plan { store, members } = plan;
+    members.values().try_for_each(|member| member.check(&store))?;
     Ok(Saved { store, images: chosen.into_iter().map(|one| one.image).collect(), members, _lease: lease })
 }
 
@@ -246,17 +257,53 @@ fn for_platform(
         Some(target) => images.store.database.read(|transaction| target::all(transaction, target))?,
         None => Vec::new(),
     };
+    let mut serving = Vec::new();
     for manifest in found.iter().filter(|one| !one.is_index()) {
         let Some(id) = manifest.image else { continue };
         let own = images.get(&id)?;
         if is_for(&own.config, wanted) {
-            return Ok((images.resolve_held(&id.to_string(), lease)?, Some(manifest.digest)));
+            serving.push((own.config.platform().distance_from_usual(), id, manifest.digest));
         }
+    }
+    if let Some((_, id, digest)) = serving.into_iter().min_by_key(|(distance, ..)| *distance) {
+        return Ok((images.resolve_held(&id.to_string(), lease)?, Some(digest)));
     }
     if found.is_empty() && is_for(&image.config, wanted) {
         return Ok((image, None));
     }
     Err(SaveError::Platform(wanted.clone()).into())
+}
+
+impl Member {
+    /// Whether its bytes are there to be read.
+    fn check(&self, store: &Arc<Inner>) -> Result<(), ImageError> {
+        let store = store.clone();
+        let opened = match &self.content {
+            Content::Bytes(_) => return Ok(()),
+            Content::Blob { digest, .. } => content::Content { store }.open(digest).map(drop),
+            Content::Layer { id, .. } => Layers { store }.check(*id),
+        };
+        opened.map_err(|source| self.unreadable(source).into())
+    }
+
+    /// What a failed write is told as: the receiver's fault, or what could not be read.
+    fn failed(&self, error: Error) -> ImageError {
+        match error {
+            Error::Output(_) => error.into(),
+            error => self.unreadable(error).into(),
+        }
+    }
+
+    /// An error with the names of what it is about.
+    fn unreadable(&self, source: Error) -> SaveError {
+        let what = match &self.content {
+            Content::Layer { diff_id, .. } => format!("layer {diff_id}"),
+            Content::Blob { digest, .. } => format!("content {digest}"),
+            Content::Bytes(_) => "a description".to_owned(),
+        };
+        let of = self.image.map_or(String::new(), |image| format!(" of image {image}"));
+        SaveError::Unreadable { what: what + &of, source }
+    }
 }
 
 struct Plan {
@@ -266,7 +313,7 @@ struct Plan {
 
 impl Plan {
     fn bytes(&mut self, path: &str, bytes: Vec<u8>, mtime_secs: i64) {
-        self.members.insert(path.into(), Member { mtime_secs, content: Content::Bytes(bytes) });
+        self.members.insert(path.into(), Member { image: None, mtime_secs, content: Content::Bytes(bytes) });
     }
 
     /// Adds an image's files, with those of what it came with; the descriptor for the archive's index, and where the
@@ -286,15 +333,25 @@ impl Plan {
         let described = descriptor(&root.media_type, root.digest, root.size_bytes);
         let mut files = None;
         for one in &found {
+            // Of an index, the image that the name means stands for those that have none.
+            let described_of = one.image.or(Some(image.id));
             let content = Content::Blob { digest: one.digest, size_bytes: one.size_bytes };
-            self.members.entry(place(&one.digest)).or_insert(Member { mtime_secs: 0, content });
+            self.members.entry(place(&one.digest)).or_insert(Member {
+                image: described_of,
+                mtime_secs: 0,
+                content,
+            });
             for (digest, at, size_bytes) in &one.content {
                 let (digest, size_bytes) = (*digest, *size_bytes);
                 let content = match at {
                     Place::Blob => Content::Blob { digest, size_bytes },
                     Place::Layer(id) => Content::Layer { id: *id, diff_id: digest, size_bytes },
                 };
-                self.members.entry(place(&digest)).or_insert(Member { mtime_secs, content });
+                self.members.entry(place(&digest)).or_insert(Member {
+                    image: described_of,
+                    mtime_secs,
+                    content,
+                });
             }
             if one.image == Some(image.id) && !one.is_index() && files.is_none() {
                 files = self.files(image, one)?;
@@ -327,9 +384,13 @@ impl Plan {
         let mut layers = Vec::with_capacity(image.layers.len());
         let tars = Layers { store: self.store.clone() };
         for (id, diff_id) in image.layers.iter().zip(&image.config.rootfs.diff_ids) {
-            let size_bytes = tars.tar_size_bytes(*id)?;
-            let content = Content::Layer { id: *id, diff_id: *diff_id, size_bytes };
-            self.members.entry(place(diff_id)).or_insert(Member { mtime_secs, content });
+            let content = |size_bytes| Content::Layer { id: *id, diff_id: *diff_id, size_bytes };
+            let member =
+                |size_bytes| Member { image: Some(image.id), mtime_secs, content: content(size_bytes) };
+            // Where it is not known yet all of the layer is read.
+            let size_bytes =
+                tars.tar_size_bytes(*id).map_err(|source| ImageError::from(member(0).unreadable(source)))?;
+            self.members.entry(place(diff_id)).or_insert(member(size_bytes));
             layers.push(descriptor(media_type::OCI_LAYER, *diff_id, size_bytes));
         }
         let sources = layers.iter().map(|layer| (layer.digest, source(layer))).collect();
@@ -359,9 +420,9 @@ impl Saved {
     /// Writes the archive.
     ///
     /// # Errors
-    /// [`Error::Output`]; [`Error::DigestMismatch`] where a layer is no longer what it was, after which what was
-    /// written must not be taken for whole.
-    pub fn write(&self, output: impl Write) -> Result<(), Error> {
+    /// [`Error::Output`]; [`SaveError::Unreadable`] where a layer is no longer what it was. What was written must not
+    /// be taken for whole then.
+    pub fn write(&self, output: impl Write) -> Result<(), ImageError> {
         let mut output = io::BufWriter::with_capacity(256 << 10, output);
         let created = self.images.iter().filter_map(|image| created(&image.config)).max();
         let mtime_secs = created.unwrap_or_default().secs();
@@ -378,23 +439,22 @@ impl Saved {
             output.write_all(&member_header(path, size_bytes, member.mtime_secs)).map_err(Error::Output)?;
             match &member.content {
                 Content::Bytes(bytes) => output.write_all(bytes).map_err(Error::Output)?,
-                Content::Blob { digest, .. } => {
+                Content::Blob { digest, .. } => checked(digest, size_bytes, &mut output, |output| {
                     let content = content::Content { store: self.store.clone() };
                     let mut file = io::BufReader::with_capacity(256 << 10, content.open(digest)?);
-                    checked(digest, size_bytes, &mut output, |output| {
-                        io::copy(&mut file, output).map(drop).map_err(Error::Output)
-                    })?;
-                }
-                Content::Layer { id, diff_id, .. } => {
-                    let layers = Layers { store: self.store.clone() };
-                    checked(diff_id, size_bytes, &mut output, |output| layers.write_tar(*id, output))?;
-                }
+                    io::copy(&mut file, output).map(drop).map_err(Error::Output)
+                })
+                .map_err(|error| member.failed(error))?,
+                Content::Layer { id, diff_id, .. } => checked(diff_id, size_bytes, &mut output, |output| {
+                    Layers { store: self.store.clone() }.write_tar(*id, output)
+                })
+                .map_err(|error| member.failed(error))?,
             }
             let padding = usize::try_from(size_bytes.wrapping_neg() % 512).expect("less than a block");
             output.write_all(&[0; 512][..padding]).map_err(Error::Output)?;
         }
         output.write_all(&[0; 1024]).map_err(Error::Output)?;
-        output.flush().map_err(Error::Output)
+        Ok(output.flush().map_err(Error::Output)?)
     }
 }
 

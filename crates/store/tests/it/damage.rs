@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use gantry_model::Reference;
-use gantry_store::image::{ImageError, ImportOptions, InUse, RemoveOptions, Removed};
+use gantry_store::image::{ImageError, ImportOptions, InUse, RemoveOptions, Removed, SaveOptions};
 use gantry_store::{Options, Store};
 
 use crate::Scratch;
@@ -79,6 +79,34 @@ fn a_damaged_image_is_listed_and_can_be_removed() {
         let found = gantry_store::fsck::inspect(&scratch.0).expect("a look").expect("a store").findings;
         assert!(found.is_empty(), "{way}: {found:?}");
     }
+}
+
+/// The files of an image's layer are gone, as a tree or as it came: nothing is written, and who asks is told what is gone.
+#[test]
+fn saving_an_image_without_its_files_names_them() {
+    if crate::skipped() {
+        return;
+    }
+    let scratch = Scratch::new("damaged-layer");
+    let store = open(&scratch);
+    let broken = import(&store, "broken");
+    import(&store, "whole");
+    let layer = store.images().resolve("broken").expect("there");
+    let diff_id = layer.config.rootfs.diff_ids[0];
+    let blob = scratch.0.join("content/blobs/sha256").join(diff_id.hex());
+    let tree = scratch.0.join(format!("layers/{}/fs", layer.layers[0]));
+    if blob.exists() {
+        fs::remove_file(&blob).expect("removed");
+    }
+    fs::remove_dir_all(&tree).expect("removed");
+    let saved = store.images().save(&["broken".into()], &SaveOptions::default());
+    let error = saved.err().expect("its files are gone").to_string();
+    assert!(error.contains(&diff_id.to_string()) && error.contains(&broken.to_string()), "{error}");
+    let found = gantry_store::fsck::inspect(&scratch.0).expect("a look").expect("a store").findings;
+    assert!(!found.is_empty(), "fsck finds it");
+    let mut bytes = Vec::new();
+    let whole = store.images().save(&["whole".into()], &SaveOptions::default()).expect("the other is whole");
+    whole.write(&mut bytes).expect("written");
 }
 
 /// What nobody of us made is named, and no start removes it.

@@ -401,3 +401,67 @@ fn layers_that_are_here_as_trees_are_not_kept_twice() {
     remove(&store, "made:1", &Containers::default()).expect("removed");
     is_clean(&store);
 }
+
+#[test]
+fn of_several_variants_the_usual_one_is_meant() {
+    if crate::skipped() {
+        return;
+    }
+    let scratch = Scratch::new("target-variants");
+    let store = open(&scratch);
+    let shared = layer("shared", "0");
+    let variant = |variant: &str| {
+        let mut config: Value = serde_json::from_slice(&config("arm", &[&shared])).expect("JSON");
+        config["variant"] = json!(variant);
+        let config = config.to_string().into_bytes();
+        let manifest = manifest(&config, &[("layer.v1.tar", &shared)]);
+        let mut described = of_platform(&manifest, "linux", "arm");
+        described["platform"]["variant"] = json!(variant);
+        (config, manifest, described)
+    };
+    let ((five, five_manifest, first), (six, six_manifest, second)) = (variant("v5"), variant("v6"));
+    let (seven, seven_manifest, third) = variant("v7");
+    for (described, blobs, wanted) in [
+        (
+            vec![first.clone(), second.clone(), third],
+            vec![&five, &five_manifest, &six, &six_manifest, &seven, &seven_manifest],
+            &seven,
+        ),
+        (vec![first, second], vec![&five, &five_manifest, &six, &six_manifest], &six),
+    ] {
+        let index = index(&described);
+        let mut all: Vec<&[u8]> = vec![&shared, &index];
+        all.extend(blobs.iter().map(|bytes| &bytes[..]));
+        let entry = named(descriptor("index.v1+json", &index), "example.org/arm:1");
+        load(&store, &archive(&[entry], &all)).expect("loaded");
+        let platform = "linux/arm".parse().expect("a platform");
+        let found = store.images().resolve_for("example.org/arm:1", &platform).expect("there");
+        assert_eq!(found.id, digest_of(wanted));
+        let saved = save(&store, "example.org/arm:1", Some("linux/arm")).expect("saved");
+        assert!(blobs_of(&saved, wanted), "its configuration is in the archive");
+    }
+}
+
+fn blobs_of(archive: &[u8], config: &[u8]) -> bool {
+    let blobs = blobs(archive);
+    blobs.len() == 3 && blobs.contains_key(&blob(&digest_of(config)))
+}
+
+#[test]
+fn what_is_kept_as_it_came_is_counted() {
+    if crate::skipped() {
+        return;
+    }
+    let scratch = Scratch::new("target-bytes");
+    let store = open(&scratch);
+    let (plain, packed) = (layer("plain", "0"), gzip(&layer("plain", "0")));
+    let config = config(&Platform::host().architecture, &[&plain]);
+    let manifest = manifest(&config, &[("layer.v1.tar+gzip", &packed)]);
+    let entry = named(descriptor("manifest.v1+json", &manifest), "example.org/packed:1");
+    assert_eq!(store.images().content_bytes().expect("counted"), 0);
+    load(&store, &archive(&[entry], &[&packed, &config, &manifest])).expect("loaded");
+    let bytes = store.images().content_bytes().expect("counted");
+    assert!(bytes >= packed.len() as u64, "{bytes}");
+    remove(&store, "example.org/packed:1", &Containers::default()).expect("removed");
+    assert_eq!(store.images().content_bytes().expect("counted"), 0);
+}

@@ -248,8 +248,7 @@ fn name_of(annotations: &BTreeMap<String, String>) -> Result<Option<Reference>, 
 
 /// Whether an image is for a platform.
 pub(in crate::image) fn is_for(config: &ImageConfig, wanted: &Platform) -> bool {
-    let (os, architecture) = (config.os.clone(), config.architecture.clone());
-    Platform { os, architecture, variant: config.variant.clone() }.serves(wanted)
+    config.platform().serves(wanted)
 }
 
 pub(super) fn json<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Result<T, ImageError> {
