@@ -7,7 +7,7 @@ use std::sync::Arc;
 use gantry_model::failpoint::{Point, reached};
 use gantry_model::id::to_hex;
 use gantry_model::image::ImageConfig;
-use gantry_model::{Digest, ErrorKind, Reference};
+use gantry_model::{Digest, ErrorKind, Platform, Reference};
 use gantry_store::image::{ImageError, NewImage};
 use gantry_store::{Lease, Store};
 use parking_lot::RwLock;
@@ -286,19 +286,34 @@ struct StoreResolver<'a> {
 }
 
 impl MetaResolver for StoreResolver<'_> {
-    fn resolve(&self, name: &str) -> Result<BaseImage, BuildError> {
+    fn resolve(&self, name: &str, platform: Option<&Platform>) -> Result<BaseImage, BuildError> {
         if self.pull {
             return Err(BuildError::Unsupported(format!(
                 "cannot pull {name}: registries are not supported yet: build without --pull, with the image that is here"
             )));
         }
-        let found = self.store.images().resolve_held(name, self.lease);
+        let images = self.store.images();
+        let found = match platform {
+            None => images.resolve_held(name, self.lease),
+            // Of an index it may be another image than the name means by itself.
+            Some(wanted) => images
+                .resolve_for(name, wanted)
+                .and_then(|image| images.resolve_held(&image.id.to_string(), self.lease)),
+        };
         let image = found.map_err(|error| match error {
             ImageError::NoSuchImage(_) => BuildError::NotFound(format!(
                 "{error}: pulling is not supported yet, so import or build it first"
             )),
             other => image_failed(other),
         })?;
+        let have = image.config.platform();
+        if let Some(wanted) = platform
+            && (&have.os, &have.architecture) != (&wanted.os, &wanted.architecture)
+        {
+            return Err(BuildError::NotFound(format!(
+                "image with reference {name} was found but its platform ({have}) does not match the specified platform ({wanted})"
+            )));
+        }
         Ok(BaseImage { id: image.id, config: image.config.clone() })
     }
 }
@@ -313,7 +328,7 @@ fn cache_sources(
     }
     let mut found = Vec::new();
     for name in names {
-        match resolver.resolve(name) {
+        match resolver.resolve(name, None) {
             Ok(image) => found.push(image.config),
             Err(BuildError::NotFound(_) | BuildError::Invalid(_)) => {}
             Err(error) => return Err(error),

@@ -37,7 +37,7 @@ pub struct BuildOptions {
     pub labels: BTreeMap<String, String>,
     /// The stage to stop at, by name; empty means the last.
     pub target: String,
-    /// The platform asked for; anything but the host's is refused.
+    /// The platform asked for; `None` is the host's where there is a choice.
     pub platform: Option<Platform>,
     /// Whether the cache is not asked. Results are recorded in it all the same.
     pub no_cache: bool,

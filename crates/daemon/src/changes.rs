@@ -5,6 +5,7 @@ use gantry_build::dockerfile::Instruction;
 use gantry_build::dockerfile::lower::{BaseImage, DEFAULT_PATH, Lowering, MetaResolver};
 use gantry_build::dockerfile::{lexer, parse};
 use gantry_build::request::BuildOptions;
+use gantry_model::Platform;
 use gantry_model::image::{ImageConfig, RunConfig};
 
 use crate::refusal::Refusal;
@@ -28,7 +29,7 @@ const TAKEN: [&str; 11] = [
 struct Start(ImageConfig);
 
 impl MetaResolver for Start {
-    fn resolve(&self, _: &str) -> Result<BaseImage, BuildError> {
+    fn resolve(&self, _: &str, _: Option<&Platform>) -> Result<BaseImage, BuildError> {
         // Nothing is built on it, so nobody asks for what its id names.
         Ok(BaseImage { id: gantry_store::content::digest_of(b""), config: self.0.clone() })
     }

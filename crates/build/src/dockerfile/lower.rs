@@ -30,11 +30,11 @@ pub const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/u
 
 /// Says what a base image is.
 pub trait MetaResolver {
-    /// Finds an image by what the Dockerfile says.
+    /// Finds an image by what the Dockerfile says; `None` is any platform, the host's before others.
     ///
     /// # Errors
-    /// [`BuildError::NotFound`] with Docker's text.
-    fn resolve(&self, name: &str) -> Result<BaseImage, BuildError>;
+    /// [`BuildError::NotFound`] with Docker's text, also where the image is not there for the platform.
+    fn resolve(&self, name: &str, platform: Option<&Platform>) -> Result<BaseImage, BuildError>;
 }
 
 /// A base image.
@@ -176,17 +176,15 @@ impl<'a> Lowering<'a> {
     ///
     /// # Errors
     /// [`BuildError::Invalid`] where the target is no stage or `SOURCE_DATE_EPOCH` no number,
-    /// [`BuildError::Unsupported`] for another platform than the host's.
+    /// [`BuildError::Unsupported`] for another system than Linux.
     pub fn new(
         file: &'a Dockerfile,
         options: &'a BuildOptions,
         resolver: &'a dyn MetaResolver,
     ) -> Result<Self, BuildError> {
-        if let Some(platform) = &options.platform {
-            check_platform(&platform.to_string())?;
-        }
+        options.platform.as_ref().map_or(Ok(()), check_system)?;
         let last_stage = find_target(&file.stages, &options.target)?;
-        let arguments = Arguments::new(&options.args);
+        let arguments = Arguments::new(&options.args, options.platform.as_ref());
         arguments.epoch()?;
         Ok(Self {
             file,
@@ -307,10 +305,11 @@ impl<'a> Lowering<'a> {
         if base.is_empty() {
             return Err(BuildError::Invalid(format!("base name ({}) should not be blank", from.base)));
         }
-        if !platform.is_empty() {
-            check_platform(&platform)?;
-        }
-        let mut state = self.base(&base)?;
+        let platform = match platform.as_str() {
+            "" => self.options.platform.clone(),
+            text => Some(platform_of(text)?),
+        };
+        let mut state = self.base(&base, platform.as_ref())?;
         state.name.clone_from(&from.name);
         state.epoch = match self.arguments.epoch()? {
             Some(epoch) => epoch,
@@ -326,7 +325,7 @@ impl<'a> Lowering<'a> {
         Ok(Lowered { solve, triggers, begins_stage: true, ..Lowered::nothing() })
     }
 
-    fn base(&mut self, name: &str) -> Result<StageState, BuildError> {
+    fn base(&mut self, name: &str, platform: Option<&Platform>) -> Result<StageState, BuildError> {
         let earlier = self
             .stages
             .iter()
@@ -345,15 +344,14 @@ impl<'a> Lowering<'a> {
             return Ok(fresh(Base::Stage(index), stage.config.clone(), stage.tree));
         }
         if name == "scratch" {
-            let host = Platform::host();
-            let config =
-                ImageConfig { architecture: host.architecture, os: host.os, ..ImageConfig::default() };
+            let Platform { architecture, os, variant } = platform.cloned().unwrap_or_else(Platform::host);
+            let config = ImageConfig { architecture, os, variant, ..ImageConfig::default() };
             return Ok(fresh(Base::Scratch, config, None));
         }
         if name.starts_with("scratch:") || name.starts_with("scratch@") {
             return Err(BuildError::Invalid("'scratch' is a reserved name".into()));
         }
-        let image = self.resolver.resolve(name)?;
+        let image = self.resolver.resolve(name, platform)?;
         let edge = self.image_source(&image.id);
         Ok(fresh(Base::Image(image.id), image.config, Some(edge)))
     }
@@ -410,32 +408,23 @@ fn base_epoch(config: &ImageConfig) -> Timestamp {
     Timestamp::from_secs(created.map_or(0, |created| created.secs().max(0)))
 }
 
-fn check_platform(text: &str) -> Result<(), BuildError> {
-    let host = Platform::host();
-    let wanted = match text.split_once('/') {
-        None if text == "linux" => return Ok(()),
-        None if matches!(
-            text,
-            "amd64" | "arm64" | "x86_64" | "aarch64" | "arm" | "386" | "riscv64" | "ppc64le" | "s390x"
-        ) =>
-        {
-            format!("linux/{text}")
-        }
-        None => {
-            return Err(BuildError::Invalid(format!(
-                "failed to parse platform {text}: {text:?}: unknown operating system or architecture: invalid argument"
-            )));
-        }
-        Some(_) => text.to_owned(),
-    };
-    let wanted: Platform = wanted
+/// `--platform` of a `FROM`.
+fn platform_of(text: &str) -> Result<Platform, BuildError> {
+    let platform = text
         .parse()
         .map_err(|error| BuildError::Invalid(format!("failed to parse platform {text}: {error}")))?;
-    if (&wanted.os, &wanted.architecture) == (&host.os, &host.architecture) {
+    check_system(&platform)?;
+    Ok(platform)
+}
+
+/// Files can be put together for any machine; what `RUN` needs, the kernel says when it comes to that.
+fn check_system(platform: &Platform) -> Result<(), BuildError> {
+    if platform.os == Platform::host().os {
         return Ok(());
     }
+    let host = Platform::host().os;
     Err(BuildError::Unsupported(format!(
-        "cannot build for platform {wanted}: this host builds for {host} only"
+        "cannot build for platform {platform}: this host builds for {host} only"
     )))
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::harness::{Entry, Outcome, Site, file, site, tar};
 use gantry_build::{BuildOptions, ContextSource};
+use gantry_model::Platform;
 
 #[test]
 fn every_instruction_ends_up_in_the_image() {
@@ -347,4 +348,28 @@ fn nothing_is_left_of_a_build() {
         assert!(std::time::Instant::now() < deadline, "{names:?} is left");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn an_image_is_put_together_for_another_machine() {
+    let Some(site) = site() else { return };
+    let foreign = if Platform::host().architecture == "arm64" { "amd64" } else { "arm64" };
+    let wanted: Platform = format!("linux/{foreign}").parse().expect("a platform");
+    let for_it = || BuildOptions { platform: Some(wanted.clone()), ..Default::default() };
+    let dockerfile =
+        "FROM scratch\nARG TARGETARCH\nARG BUILDARCH\nLABEL for=$TARGETARCH on=$BUILDARCH\nCOPY f /f\n";
+    let config = site.config(&site.build_with(dockerfile, &[file("f", "x")], for_it()).image());
+    assert_eq!(config.platform(), wanted);
+    let labels = &config.config.labels;
+    assert_eq!(
+        (labels["for"].as_str(), labels["on"].as_str()),
+        (foreign, &Platform::host().architecture[..])
+    );
+    let dockerfile = format!("FROM --platform=linux/{foreign} scratch\nCOPY f /f\n");
+    assert_eq!(site.config(&site.build(&dockerfile, &[file("f", "x")]).image()).platform(), wanted);
+    // A base image of this machine's is not taken for one of the other's.
+    let refused = site.build_with("FROM busybox\nLABEL a=b\n", &[], for_it()).error();
+    assert!(refused.contains(&format!("does not match the specified platform ({wanted})")), "{refused}");
+    let refused = site.build("FROM --platform=windows/amd64 scratch\nLABEL a=b\n", &[]).error();
+    assert!(refused.contains("cannot build for platform windows/amd64"), "{refused}");
 }

@@ -177,6 +177,25 @@ fn an_index_lives_from_load_to_rmi() {
     assert_eq!(bench.inspect(tag, "/Id"), json!(id), "it was not pruned");
     bench.cli.ok(&["rm", &user]);
 
+    // A build takes the platform of it that is asked for.
+    let from = |flag: &str, platform: &[&str]| {
+        let context = directory.path().join("context");
+        std::fs::create_dir_all(&context).expect("made");
+        let dockerfile =
+            format!("FROM {flag} {tag}\nRUN cat /platform > /built\nCMD [\"cat\", \"/built\"]\n");
+        std::fs::write(context.join("Dockerfile"), dockerfile).expect("written");
+        bench.cli.ok(&[&["build", "-q", "-t", "built:1"], platform, &[text(&context)]].concat());
+        let built = bench.inspect("built:1", "/Architecture").as_str().expect("text").to_owned();
+        let printed = bench.cli.ok(&["run", "--rm", "--net", "none", "built:1"]);
+        bench.cli.ok(&["rmi", "built:1"]);
+        (built, printed)
+    };
+    let expected = |architecture: &str| (architecture.to_owned(), architecture.to_owned());
+    assert_eq!(from("", &[]), expected(&host));
+    assert_eq!(from(&format!("--platform=linux/{foreign}"), &[]), expected(foreign));
+    assert_eq!(from("", &["--platform", &format!("linux/{foreign}")]), expected(foreign));
+    bench.cli.ok(&["builder", "prune", "-a", "-f"]);
+
     // Out as it came, and in again elsewhere with everything.
     bench.cli.ok(&["save", "-o", text(&file("saved.tar")), tag]);
     let saved = std::fs::read(file("saved.tar")).expect("saved");

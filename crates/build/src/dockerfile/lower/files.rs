@@ -136,13 +136,14 @@ impl Lowering<'_> {
         if let Some(number) = number {
             return Ok(self.stages[number].tree.unwrap_or_else(|| self.empty_tree()));
         }
-        let image = self.resolver.resolve(from).map_err(|error| match error {
-            BuildError::NotFound(text) => {
-                BuildError::NotFound(format!("invalid from flag value {from}: {text}"))
-            }
-            BuildError::Invalid(text) => invalid(&text),
-            other => other,
-        })?;
+        let image =
+            self.resolver.resolve(from, self.options.platform.as_ref()).map_err(|error| match error {
+                BuildError::NotFound(text) => {
+                    BuildError::NotFound(format!("invalid from flag value {from}: {text}"))
+                }
+                BuildError::Invalid(text) => invalid(&text),
+                other => other,
+            })?;
         Ok(self.image_source(&image.id))
     }
 

@@ -27,13 +27,15 @@ pub(super) const EPOCH_ARG: &str = "SOURCE_DATE_EPOCH";
 /// The build arguments of one build.
 pub(super) struct Arguments<'a> {
     given: &'a BTreeMap<String, Option<String>>,
+    /// The platform that is built for; `None` is the host's.
+    target: Option<&'a Platform>,
     meta: BTreeMap<String, Option<String>>,
     declared: BTreeSet<String>,
 }
 
 impl<'a> Arguments<'a> {
-    pub(super) fn new(given: &'a BTreeMap<String, Option<String>>) -> Self {
-        Self { given, meta: BTreeMap::new(), declared: BTreeSet::new() }
+    pub(super) fn new(given: &'a BTreeMap<String, Option<String>>, target: Option<&'a Platform>) -> Self {
+        Self { given, target, meta: BTreeMap::new(), declared: BTreeSet::new() }
     }
 
     fn given(&self, name: &str) -> Option<String> {
@@ -72,7 +74,7 @@ impl<'a> Arguments<'a> {
 
     /// A variable's value in `FROM`.
     pub(super) fn meta(&self, name: &str) -> Option<String> {
-        self.meta.get(name).cloned().flatten().or_else(|| platform_arg(name))
+        self.meta.get(name).cloned().flatten().or_else(|| self.platform_arg(name))
     }
 
     /// The value of an `ARG` in a stage, whose default is expanded already.
@@ -81,7 +83,7 @@ impl<'a> Arguments<'a> {
         self.given(name)
             .or(default)
             .or_else(|| self.meta.get(name).cloned().flatten())
-            .or_else(|| platform_arg(name))
+            .or_else(|| self.platform_arg(name))
     }
 
     /// The proxies given that the stage did not declare.
@@ -93,24 +95,29 @@ impl<'a> Arguments<'a> {
             .collect()
     }
 
+    /// BuildKit's arguments about the platform, for those that declare them.
+    fn platform_arg(&self, name: &str) -> Option<String> {
+        let host = Platform::host();
+        let target = self.target.unwrap_or(&host);
+        match name {
+            "TARGETPLATFORM" => Some(target.to_string()),
+            "TARGETOS" => Some(target.os.clone()),
+            "TARGETARCH" => Some(target.architecture.clone()),
+            "TARGETVARIANT" => Some(target.variant.clone()),
+            "BUILDPLATFORM" => Some(host.to_string()),
+            "BUILDOS" => Some(host.os),
+            "BUILDARCH" => Some(host.architecture),
+            "BUILDVARIANT" => Some(host.variant),
+            _ => None,
+        }
+    }
+
     pub(super) fn unconsumed(&self) -> BTreeSet<&str> {
         self.given
             .keys()
             .map(String::as_str)
             .filter(|name| !self.declared.contains(*name) && !PROXY_ARGS.contains(name) && *name != EPOCH_ARG)
             .collect()
-    }
-}
-
-/// BuildKit's arguments about the platform, for those that declare them.
-fn platform_arg(name: &str) -> Option<String> {
-    let host = Platform::host();
-    match name {
-        "TARGETPLATFORM" | "BUILDPLATFORM" => Some(host.to_string()),
-        "TARGETOS" | "BUILDOS" => Some(host.os),
-        "TARGETARCH" | "BUILDARCH" => Some(host.architecture),
-        "TARGETVARIANT" | "BUILDVARIANT" => Some(host.variant),
-        _ => None,
     }
 }
 
