@@ -66,7 +66,7 @@ pub enum InvalidBuildOptions {
     #[error(transparent)]
     Query(#[from] InvalidQuery),
     /// A parameter that holds JSON does not.
-    #[error("error reading {name}: {source}")]
+    #[error("error reading {name}: {}", .source.reason())]
     Json {
         /// The parameter.
         name: &'static str,
@@ -221,6 +221,10 @@ mod tests {
         assert_eq!(options.build_args, [("A".into(), Some("b".into())), ("C".into(), None)].into());
         assert!(options.remove && !options.quiet && options.version == "1");
         assert_eq!(BuildOptions::parse(&options.to_query()).expect("our own query"), options);
-        assert!(BuildOptions::parse(&Query::default().with("labels", "[")).is_err());
+        let error = BuildOptions::parse(&Query::default().with("labels", "x")).expect_err("no JSON");
+        assert_eq!(
+            error.to_string(),
+            "error reading labels: invalid character 'x' looking for beginning of value"
+        );
     }
 }

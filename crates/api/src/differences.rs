@@ -279,6 +279,9 @@ static TABLE: &[Row] = &[
     Row(Get, IMAGE, Reply, "Config.Volumes", OmitEmptySince(52)),
     Row(Get, IMAGE, Reply, "Config.WorkingDir", OmitEmptySince(52)),
     Row(Get, "/images/{name…}/history", Part::Query, "platform", Since(48)),
+    Row(Get, "/images/{name…}/get", Part::Query, "platform", Since(48)),
+    Row(Get, "/images/get", Part::Query, "platform", Since(48)),
+    Row(Post, "/images/load", Part::Query, "platform", Since(48)),
     Row(Delete, "/images/{name…}", Part::Query, "platforms", Since(50)),
     // --- networks
     Row(Post, "/networks/create", Body, "EnableIPv4", Since(48)),

@@ -33,6 +33,18 @@ pub enum InvalidJson {
     Trailing,
 }
 
+impl InvalidJson {
+    /// What is wrong, in the words of Go's `json.Unmarshal`: how it is said of JSON in a parameter.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Empty => "unexpected end of JSON input".into(),
+            Self::Syntax(why) => why.clone(),
+            Self::Trailing => self.to_string(),
+        }
+    }
+}
+
 /// Reads a value the way Go would.
 ///
 /// # Errors

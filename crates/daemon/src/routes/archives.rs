@@ -11,7 +11,7 @@ use gantry_model::Platform;
 use gantry_server::router::RouterError;
 use gantry_server::{Body, Reply, Request, Sender};
 
-use super::{Answer, App, Table};
+use super::{Answer, App, Table, platform};
 use crate::body;
 use crate::refusal::Refusal;
 
@@ -21,23 +21,16 @@ pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
     table.add(Get, "/images/{name…}/get", save_one)
 }
 
-/// `platform`: a JSON object.
-pub(super) fn platform(request: &Request) -> Result<Option<Platform>, Refusal> {
-    let text = request.query.get("platform");
-    if text.is_empty() {
-        return Ok(None);
+/// The `platform` of an archive, if one is given; more than one would be too many.
+fn only_platform(request: &Request) -> Result<Option<Platform>, Refusal> {
+    match request.query.all("platform").count() {
+        0 | 1 => platform::one(request.query.get("platform")),
+        _ => Err(Refusal::invalid("multiple platform parameters not supported")),
     }
-    let failed = |why: String| Refusal::invalid(format!("failed to parse platform: {why}"));
-    let wire: Platform =
-        gantry_api::gojson::from_slice(text.as_bytes()).map_err(|error| failed(error.to_string()))?;
-    if wire.os.is_empty() || wire.architecture.is_empty() {
-        return Err(failed("both OS and Architecture must be provided".into()));
-    }
-    Ok(Some(wire))
 }
 
 async fn load(app: Arc<App>, mut request: Request) -> Answer {
-    let platform = platform(&request)?;
+    let platform = only_platform(&request)?;
     let quiet = request.query.bool("quiet");
     let (pump, reader) = body::pipe();
     let (sender, body) = Body::channel(64);
@@ -95,7 +88,7 @@ async fn save_several(app: Arc<App>, request: Request) -> Answer {
 }
 
 async fn save(app: Arc<App>, request: &Request, names: Vec<String>) -> Answer {
-    let export: Export = app.engine.images.save(&names, platform(request)?).await?;
+    let export: Export = app.engine.images.save(&names, only_platform(request)?).await?;
     Ok(streamed(move |output| export.write(output).map_err(io::Error::other)))
 }
 

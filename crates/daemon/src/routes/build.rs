@@ -38,6 +38,9 @@ async fn build(app: Arc<App>, mut request: Request) -> Answer {
             "BuildKit's API is not supported yet: set DOCKER_BUILDKIT=0 to use the classic builder",
         ));
     }
+    if !matches!(wire.version.as_str(), "" | "1") {
+        return Err(Refusal::invalid(format!("invalid version {:?}", wire.version)));
+    }
     if wire.squash {
         return Err(Refusal::not_implemented("--squash is not supported"));
     }
@@ -191,7 +194,8 @@ fn ulimits(text: &str) -> Result<Vec<gantry_build::request::Ulimit>, Refusal> {
     if text.is_empty() {
         return Ok(Vec::new());
     }
-    let wire: Vec<gantry_api::host_config::Ulimit> = gantry_api::gojson::from_slice(text.as_bytes())?;
+    let wire: Vec<gantry_api::host_config::Ulimit> = gantry_api::gojson::from_slice(text.as_bytes())
+        .map_err(|error| Refusal::invalid(format!("error reading ulimit settings: {}", error.reason())))?;
     let convert = |limit: gantry_api::host_config::Ulimit| gantry_build::request::Ulimit {
         name: limit.name,
         soft: limit.soft,

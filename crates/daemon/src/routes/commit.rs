@@ -33,7 +33,7 @@ async fn commit(app: Arc<App>, mut request: Request) -> Answer {
     let query = &request.query;
     let container = query.get("container").to_owned();
     let base = match given {
-        Some(config) => create::run_config(config)?,
+        Some(config) => create::run_config(config),
         None => app.engine.containers.run_config(&container)?,
     };
     let changes: Vec<String> = query.all("changes").map(str::to_owned).collect();

@@ -127,8 +127,7 @@ async fn top(app: Arc<App>, request: Request) -> Answer {
 }
 
 async fn update(app: Arc<App>, mut request: Request) -> Answer {
-    let body = request.tree().await?.ok_or(gantry_api::gojson::InvalidJson::Empty)?;
-    let wire: UpdateRequest = gantry_api::gojson::from_value(body)?;
+    let wire: UpdateRequest = request.json().await?;
     let policy = &wire.restart_policy;
     let restart = (!policy.name.is_empty()).then(|| create::restart_policy(policy)).transpose()?;
     let changes = changed(&wire);

@@ -12,7 +12,7 @@ use gantry_server::router::RouterError;
 use gantry_server::{Body, Reply, Request};
 use http::StatusCode;
 
-use super::{Answer, App, Table, archives, filters};
+use super::{Answer, App, Table, filters, platform};
 use crate::body;
 use crate::changes;
 use crate::fetch;
@@ -35,22 +35,29 @@ const NO_REGISTRY: &str = "registries are not supported yet: import an archive (
 
 /// `import`; `pull` comes here too.
 async fn create(app: Arc<App>, request: Request) -> Answer {
-    match request.query.get("fromSrc") {
-        "" => Err(Refusal::not_implemented(format!(
-            "cannot pull {}: {NO_REGISTRY}",
-            request.query.get("fromImage")
-        ))),
-        _ => import(app, request).await,
+    let query = &request.query;
+    if !query.get("fromSrc").is_empty() {
+        return import(app, request).await;
     }
+    let name = query.get("fromImage");
+    let named = Reference::parse_normalized(name)?;
+    // A tag may be a digest.
+    if !query.get("tag").contains(':') && !query.get("tag").is_empty() {
+        named.with_tag(query.get("tag")).map_err(|_| Refusal::invalid("invalid tag format"))?;
+    }
+    let _: Option<Platform> = wanted_platform(query.get("platform"))?;
+    Err(Refusal::not_implemented(format!("cannot pull {name}: {NO_REGISTRY}")))
+}
+
+/// `os/arch[/variant]`, as pulls and imports have it.
+fn wanted_platform(text: &str) -> Result<Option<Platform>, Refusal> {
+    Ok(Some(text).filter(|text| !text.is_empty()).map(str::parse).transpose()?)
 }
 
 async fn import(app: Arc<App>, mut request: Request) -> Answer {
     let query = &request.query;
     let given: Vec<String> = query.all("changes").map(str::to_owned).collect();
-    let platform = match query.get("platform") {
-        "" => None,
-        text => Some(text.parse::<Platform>()?),
-    };
+    let platform = wanted_platform(query.get("platform"))?;
     if platform.as_ref().is_some_and(|platform| platform.os != Platform::host().os) {
         return Err(Refusal::invalid("operating system is not supported"));
     }
@@ -127,39 +134,36 @@ async fn search(_: Arc<App>, _: Request) -> Answer {
 }
 
 async fn inspect(app: Arc<App>, request: Request) -> Answer {
-    if request.query.bool("manifests") {
-        return Err(Refusal::not_implemented(
-            "manifests are not shown: ask for a platform of the image, or save it",
-        ));
-    }
-    let found = find(&app, &request).await?;
+    // A store of layers, such as Docker's classic one and this, has no manifests to show and leaves them out.
+    let found = match platform::one(request.query.get("platform"))? {
+        Some(_) if request.query.bool("manifests") => {
+            let text = "conflicting options: manifests and platform options cannot both be set";
+            return Err(Refusal::invalid(text));
+        }
+        wanted => find(&app, request.name(), wanted).await?,
+    };
     let root = app.engine.images.root(&found.id.to_string()).await.ok();
     let graph_driver = GraphDriver { name: app.driver.clone(), data: graph::of_image(root.as_ref()) };
     Ok(Reply::versioned_json(&image::inspect(&found, graph_driver)))
 }
 
 /// The image that is meant, of an index the one for the `platform` that is asked for; refuses one for another.
-async fn find(app: &App, request: &Request) -> Result<Summary, Refusal> {
-    let Some(wanted) = archives::platform(request)? else {
-        return Ok(app.engine.images.inspect(request.name()).await?);
+async fn find(app: &App, name: &str, wanted: Option<Platform>) -> Result<Summary, Refusal> {
+    let Some(wanted) = wanted else {
+        return Ok(app.engine.images.inspect(name).await?);
     };
-    let found = app.engine.images.inspect_for(request.name(), &wanted).await?;
-    let have = Platform {
-        architecture: found.config.architecture.clone(),
-        os: found.config.os.clone(),
-        variant: found.config.variant.clone(),
-    };
+    let found = app.engine.images.inspect_for(name, &wanted).await?;
+    let have = found.config.platform();
     if have.serves(&wanted) {
         return Ok(found);
     }
     Err(Refusal::not_found(format!(
-        "image with reference {} was found but its platform ({have}) does not match the specified platform ({wanted})",
-        request.name()
+        "image with reference {name} was found but its platform ({have}) does not match the specified platform ({wanted})"
     )))
 }
 
 async fn history(app: Arc<App>, request: Request) -> Answer {
-    let found = find(&app, &request).await?;
+    let found = find(&app, request.name(), platform::one(request.query.get("platform"))?).await?;
     let entries = app.engine.images.history(&found.id.to_string()).await?;
     Ok(Reply::json(&entries.iter().map(image::history).collect::<Vec<_>>()))
 }
@@ -186,6 +190,14 @@ fn steps(removed: &[Removed]) -> Vec<DeleteItem> {
 async fn remove(app: Arc<App>, request: Request) -> Answer {
     let options =
         RemoveOptions { force: request.query.bool("force"), no_prune: request.query.bool("noprune") };
+    let mut platforms = request.query.all("platforms");
+    if let Some(wanted) = platforms.next().map(platform::one).transpose()?.flatten() {
+        if platforms.next().is_some() {
+            return Err(Refusal::invalid("multiple platforms are not supported"));
+        }
+        // A name goes with all that it means, so of another platform it is left.
+        find(&app, request.name(), Some(wanted)).await?;
+    }
     let removed = app.engine.images.remove(request.name(), options).await?;
     Ok(Reply::json(&steps(&removed)))
 }

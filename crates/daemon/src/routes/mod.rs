@@ -15,6 +15,7 @@ mod images;
 mod lifecycle;
 mod logs;
 mod networks;
+mod platform;
 mod stats;
 mod swarm;
 mod system;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gantry_api::ApiVersion;
 use gantry_api::Method::{Delete, Get, Post};
-use gantry_api::network::PruneResponse;
+use gantry_api::network::{ConnectRequest, CreateRequest, DisconnectRequest, PruneResponse};
 use gantry_model::{ErrorKind, go};
 use gantry_server::router::RouterError;
 use gantry_server::{Failure, Reply, Request};
@@ -47,11 +47,10 @@ async fn inspect(app: Arc<App>, request: Request) -> Answer {
 const LATER: &str = "user-defined networks are not supported yet: use bridge, host, none or container:NAME";
 
 async fn create(_: Arc<App>, mut request: Request) -> Answer {
-    let body = request.tree().await?;
-    let name = body.as_ref().and_then(|body| body.get("Name")?.as_str()).unwrap_or("");
-    match name {
+    let wanted: CreateRequest = request.json().await?;
+    match wanted.name.as_str() {
         "" => Err(Refusal::invalid("invalid name: name is empty")),
-        "bridge" | "host" | "none" | "default" => {
+        name @ ("bridge" | "host" | "none" | "default") => {
             Err(forbidden(format!("operation is not permitted on predefined {name} network ")))
         }
         _ => Err(Refusal::not_implemented(LATER)),
@@ -68,13 +67,25 @@ async fn remove(app: Arc<App>, request: Request) -> Answer {
     Err(forbidden(format!("{} is a pre-defined network and cannot be removed", view.name)))
 }
 
-async fn connect(app: Arc<App>, request: Request) -> Answer {
-    app.engine.networks.inspect(request.name())?;
-    Err(Refusal::not_implemented(format!("a container keeps the network that it was made with: {LATER}")))
+async fn connect(app: Arc<App>, mut request: Request) -> Answer {
+    let wanted: ConnectRequest = request.json().await?;
+    Err(kept(&app, &wanted.container, request.name()))
 }
 
-async fn disconnect(app: Arc<App>, request: Request) -> Answer {
-    connect(app, request).await
+async fn disconnect(app: Arc<App>, mut request: Request) -> Answer {
+    let wanted: DisconnectRequest = request.json().await?;
+    Err(kept(&app, &wanted.container, request.name()))
+}
+
+/// What stands against a change of a container's networks: what is not there, or that it cannot be done yet.
+fn kept(app: &App, container: &str, network: &str) -> Refusal {
+    let there = app.engine.containers.inspect(container).map_err(Refusal::from);
+    let refused =
+        || Refusal::not_implemented(format!("a container keeps the network that it was made with: {LATER}"));
+    match there.map(|_| app.engine.networks.inspect(network).map_err(Refusal::from)) {
+        Err(refusal) | Ok(Err(refusal)) => refusal,
+        Ok(Ok(_)) => refused(),
+    }
 }
 
 async fn prune(app: Arc<App>, request: Request) -> Answer {

@@ -25,6 +25,9 @@ pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
 
 async fn stats(app: Arc<App>, request: Request) -> Answer {
     let version = request.version;
+    if request.query.bool_or("stream", true) && request.query.bool("one-shot") {
+        return Err(Refusal::invalid("cannot have stream=true and one-shot=true"));
+    }
     let view = app.engine.containers.inspect(request.name())?;
     let first = app.engine.containers.stats(request.name()).await?;
     if !request.query.bool_or("stream", true) {

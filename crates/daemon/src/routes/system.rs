@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gantry_api::Method::{Get, Head, Post};
+use gantry_api::Method::{Delete, Get, Head, Post};
 use gantry_server::router::RouterError;
 use gantry_server::{Reply, Request};
 use http::header::{CACHE_CONTROL, HeaderName, PRAGMA};
@@ -18,7 +18,16 @@ pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
     table.add(Get, "/info", information)?;
     table.add(Post, "/auth", auth)?;
     table.add(Get, "/plugins", plugins)?;
-    table.add(Get, "/plugins/{name…}/json", plugin)?;
+    for (method, pattern) in [
+        (Get, "/plugins/{name…}/json"),
+        (Delete, "/plugins/{name…}"),
+        (Post, "/plugins/{name…}/enable"),
+        (Post, "/plugins/{name…}/disable"),
+        (Post, "/plugins/{name…}/push"),
+        (Post, "/plugins/{name…}/set"),
+    ] {
+        table.add(method, pattern, plugin)?;
+    }
     table.add(Post, "/session", buildkit)?;
     table.add(Post, "/grpc", buildkit)
 }

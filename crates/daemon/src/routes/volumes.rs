@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use gantry_api::ApiVersion;
-use gantry_api::Method::{Delete, Get, Post};
+use gantry_api::Method::{Delete, Get, Post, Put};
 use gantry_api::volume::{CreateRequest, ListResponse, PruneResponse};
 use gantry_engine::volumes::VolumeRequest;
+use gantry_model::ErrorKind;
 use gantry_server::router::RouterError;
-use gantry_server::{Reply, Request};
+use gantry_server::{Failure, Reply, Request};
 use http::StatusCode;
 
 use super::{Answer, App, Table, filters};
@@ -18,6 +19,7 @@ pub(super) fn add(table: &mut Table<'_>) -> Result<(), RouterError> {
     table.add(Get, "/volumes", list)?;
     table.add(Post, "/volumes/create", create)?;
     table.add(Get, "/volumes/{name…}", inspect)?;
+    table.add(Put, "/volumes/{name…}", update)?;
     table.add(Delete, "/volumes/{name…}", remove)?;
     table.add(Post, "/volumes/prune", prune)
 }
@@ -43,6 +45,11 @@ async fn create(app: Arc<App>, mut request: Request) -> Answer {
 
 async fn inspect(app: Arc<App>, request: Request) -> Answer {
     Ok(Reply::json(&volume(&*app.engine.volumes.inspect(request.name()).await?)))
+}
+
+async fn update(_: Arc<App>, _: Request) -> Answer {
+    let text = "volume update only valid for cluster volumes, but swarm is unavailable";
+    Err(Failure::new(ErrorKind::Unavailable, text).into())
 }
 
 async fn remove(app: Arc<App>, request: Request) -> Answer {

@@ -8,11 +8,11 @@ use gantry_api::container::{ContainerConfig, CreateRequest as WireRequest, Netwo
 use gantry_api::host_config::{self as wire, PortMap};
 use gantry_engine::containers::config::{
     AttachDefaults, Config, CreateRequest, DeviceMapping, DeviceRate, DeviceRequest, DeviceWeight,
-    EndpointRequest, HostConfig, LogConfig, MountRequest, NameConfig, NamespaceModes, Port, PortBinding,
-    RateKind, Resources, Security, Ulimit,
+    EndpointRequest, ExposedPort, HostConfig, LogConfig, MountRequest, NameConfig, NamespaceModes, Port,
+    PortBinding, RateKind, Resources, Security, Ulimit,
 };
 use gantry_model::container::RestartPolicy;
-use gantry_model::image::{Empty, KeySet, RunConfig};
+use gantry_model::image::{Empty, RunConfig};
 use gantry_model::mount::MountKind;
 
 use super::defaults::{self, HostDefaults};
@@ -43,7 +43,7 @@ pub(crate) fn request(
         name: name.to_owned(),
         host: converted,
         endpoints: endpoints(networking_config),
-        config: config_of(config)?,
+        config: config_of(config),
         config_json,
         host_config_json: tree(&host),
         platform: platform.to_owned(),
@@ -81,17 +81,15 @@ pub(crate) fn tree<T: serde::Serialize>(value: &T) -> serde_json::Value {
 }
 
 /// A configuration that comes with a commit, in an image's terms.
-///
-/// # Errors
-/// A 400 in Docker's words.
-pub(crate) fn run_config(wire: ContainerConfig) -> Result<RunConfig, Refusal> {
-    let mut exposed_ports = KeySet::new();
-    for text in wire.exposed_ports.iter().flatten().map(|(text, _)| text) {
-        exposed_ports.extend(ports(text)?.into_iter().map(|port| (port.to_string(), Empty {})));
-    }
-    Ok(RunConfig {
+pub(crate) fn run_config(wire: ContainerConfig) -> RunConfig {
+    RunConfig {
         user: wire.user,
-        exposed_ports,
+        exposed_ports: wire
+            .exposed_ports
+            .unwrap_or_default()
+            .into_keys()
+            .map(|port| (port, Empty {}))
+            .collect(),
         env: wire.env.unwrap_or_default(),
         entrypoint: wire.entrypoint,
         cmd: wire.cmd,
@@ -103,15 +101,11 @@ pub(crate) fn run_config(wire: ContainerConfig) -> Result<RunConfig, Refusal> {
         labels: wire.labels.unwrap_or_default(),
         stop_signal: wire.stop_signal,
         shell: wire.shell.unwrap_or_default(),
-    })
+    }
 }
 
-fn config_of(wire: ContainerConfig) -> Result<Config, Refusal> {
-    let mut exposed_ports = Vec::new();
-    for text in wire.exposed_ports.iter().flatten().map(|(text, _)| text) {
-        exposed_ports.extend(ports(text)?);
-    }
-    Ok(Config {
+fn config_of(wire: ContainerConfig) -> Config {
+    Config {
         hostname: wire.hostname,
         domainname: wire.domainname,
         user: wire.user,
@@ -120,7 +114,7 @@ fn config_of(wire: ContainerConfig) -> Result<Config, Refusal> {
             stdout: wire.attach_stdout,
             stderr: wire.attach_stderr,
         },
-        exposed_ports,
+        exposed_ports: wire.exposed_ports.unwrap_or_default().into_keys().map(ExposedPort).collect(),
         tty: wire.tty,
         open_stdin: wire.open_stdin,
         stdin_once: wire.stdin_once,
@@ -137,16 +131,18 @@ fn config_of(wire: ContainerConfig) -> Result<Config, Refusal> {
         shell: wire.shell.unwrap_or_default(),
         network_disabled: wire.network_disabled,
         mac_address: wire.mac_address,
-    })
+    }
 }
 
-/// `80`, `80/tcp`, `8000-8010/udp`.
-fn ports(text: &str) -> Result<Vec<Port>, Refusal> {
-    let invalid = || Refusal::invalid(format!("invalid port specification: {text:?}"));
-    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = protocol.parse().map_err(|_| invalid())?;
-    let (first, last) = port_range(range).filter(|(first, _)| *first > 0).ok_or_else(invalid)?;
-    Ok((first..=last).map(|number| Port { number, protocol }).collect())
+/// A port that is to be published: `80`, `80/tcp`. Docker's own client resolves ranges, and its daemon takes none.
+fn published(text: &str) -> Result<Port, Refusal> {
+    let invalid = |what: &str| Refusal::invalid(format!("invalid port specification: {what:?}"));
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = protocol.parse().map_err(|_| invalid(text))?;
+    match number.parse() {
+        Ok(number @ 1..) => Ok(Port { number, protocol }),
+        _ => Err(invalid(number)),
+    }
 }
 
 /// `80` or `8000-8010`.
@@ -159,13 +155,12 @@ fn port_range(text: &str) -> Option<(u16, u16)> {
 fn port_bindings(map: &PortMap) -> Result<Vec<PortBinding>, Refusal> {
     let mut all = Vec::new();
     for (text, addresses) in map {
-        for port in ports(text)? {
-            // A port without an address gets a random one on all addresses, as an empty binding does.
-            let none = [wire::PortBinding::default()];
-            let addresses = addresses.as_deref().filter(|list| !list.is_empty()).unwrap_or(&none);
-            for address in addresses {
-                all.push(port_binding(port, address)?);
-            }
+        let port = published(text)?;
+        // A port without an address gets a random one on all addresses, as an empty binding does.
+        let none = [wire::PortBinding::default()];
+        let addresses = addresses.as_deref().filter(|list| !list.is_empty()).unwrap_or(&none);
+        for address in addresses {
+            all.push(port_binding(port, address)?);
         }
     }
     Ok(all)
@@ -457,7 +452,7 @@ mod tests {
                 "80/tcp":[{"HostIp":"127.0.0.1","HostPort":"8080"},{"HostPort":"9000-9010"}],"81":null}}}"#,
         )
         .expect("a request");
-        assert_eq!(made.config.exposed_ports.len(), 3);
+        assert_eq!(made.config.ports().len(), 3);
         let port = |number| Port { number, protocol: Protocol::Tcp };
         assert_eq!(
             made.host.port_bindings,
@@ -498,7 +493,14 @@ mod tests {
                 "invalid mount config for type \"nonsense\": mount type unknown",
             ),
             (r#"{"Image":"a","HostConfig":{"ShmSize":-1}}"#, "SHM size can not be less than 0"),
-            (r#"{"Image":"a","ExposedPorts":{"x":{}}}"#, "invalid port specification: \"x\""),
+            (
+                r#"{"Image":"a","HostConfig":{"PortBindings":{"x/tcp":null}}}"#,
+                "invalid port specification: \"x\"",
+            ),
+            (
+                r#"{"Image":"a","HostConfig":{"PortBindings":{"80-81/tcp":null}}}"#,
+                "invalid port specification: \"80-81\"",
+            ),
             (
                 r#"{"Image":"a","HostConfig":{"Mounts":[{"Type":"bind","Target":"/a","TmpfsOptions":{}}]}}"#,
                 "invalid mount config for type \"bind\": field TmpfsOptions must not be specified",

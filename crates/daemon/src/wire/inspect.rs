@@ -5,7 +5,7 @@ use gantry_api::host_config::{HostConfig, PortBinding, PortMap};
 use gantry_api::inspect::{ContainerInspect, ContainerState, GraphDriver, NetworkSettings};
 use gantry_api::network::EndpointSettings;
 use gantry_api::{Empty, Map, ZERO_TIME, gojson};
-use gantry_engine::containers::config::{Config, MountRequest};
+use gantry_engine::containers::config::Config;
 use gantry_engine::containers::{Record, State, View};
 use gantry_engine::sandboxes::{Attached, Endpoint};
 use gantry_model::Timestamp;
@@ -105,7 +105,7 @@ fn config(record: &Record, host_name: &str) -> ContainerConfig {
     let set = |keys: Vec<String>| -> Option<Map<Empty>> {
         (!keys.is_empty()).then(|| keys.into_iter().map(|key| (key, Empty {})).collect())
     };
-    let ports = merged.exposed_ports.iter().map(ToString::to_string).collect();
+    let ports = merged.exposed_ports.iter().map(|port| port.0.clone()).collect();
     let volumes = merged.volumes.iter().map(|path| path.to_string_lossy().into_owned()).collect();
     let or = |merged: &String, said: String| if merged.is_empty() { said } else { merged.clone() };
     let hostname = or(&merged.hostname, said.hostname);
@@ -153,8 +153,7 @@ pub(crate) fn mounts(record: &Record) -> Vec<MountPoint> {
 
 /// What `--tmpfs` made is not among Docker's mounts; what `--mount type=tmpfs` made is.
 fn shown(record: &Record, point: &mount::MountPoint) -> bool {
-    point.kind != MountKind::Tmpfs
-        || !record.host.tmpfs.keys().any(|path| point.destination.as_os_str() == path.trim_end_matches('/'))
+    point.kind != MountKind::Tmpfs || !record.host.has_tmpfs_at(&point.destination)
 }
 
 fn mount_point(record: &Record, point: &mount::MountPoint) -> MountPoint {
@@ -167,7 +166,7 @@ fn mount_point(record: &Record, point: &mount::MountPoint) -> MountPoint {
             .iter()
             .any(|bind| bind.split(':').next() == Some(point.name.as_str()) && bind.contains(':'))
     };
-    let by_mount = || record.host.mounts.iter().any(|mount| destination_is(mount, point));
+    let by_mount = || record.host.mounts.iter().any(|mount| mount.is_at(&point.destination));
     let mode = if volume && point.mode.is_empty() && (by_bind() || by_mount()) { "z" } else { &point.mode };
     let propagation = match point.kind {
         MountKind::Bind if point.propagation.is_empty() => "rprivate",
@@ -189,10 +188,6 @@ fn mount_point(record: &Record, point: &mount::MountPoint) -> MountPoint {
         writable: point.writable,
         propagation: propagation.into(),
     }
-}
-
-fn destination_is(mount: &MountRequest, point: &mount::MountPoint) -> bool {
-    point.destination.as_os_str() == mount.target.trim_end_matches('/')
 }
 
 fn network_settings(view: &View) -> NetworkSettings {

@@ -210,7 +210,7 @@ pub(super) fn signal(text: &str) -> Result<i32, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::containers::merge;
+    use crate::containers::config::ExposedPort;
 
     #[test]
     fn signals_have_names_and_numbers() {
@@ -286,7 +286,7 @@ mod tests {
             host(|h| h.network_mode = "container:".into()),
             "invalid network mode: invalid container format container:<name|id>"
         );
-        let exposed = Config { exposed_ports: merge::parse_ports("80").expect("ports"), ..Config::default() };
+        let exposed = Config { exposed_ports: [ExposedPort("80".into())].into(), ..Config::default() };
         let joined = HostConfig { network_mode: "container:a".into(), ..HostConfig::default() };
         assert_eq!(
             refused(exposed, joined),

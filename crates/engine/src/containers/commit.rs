@@ -225,7 +225,7 @@ fn image_config(
 fn run_config(config: &Config) -> RunConfig {
     RunConfig {
         user: config.user.clone(),
-        exposed_ports: config.exposed_ports.iter().map(|port| (port.to_string(), Empty {})).collect(),
+        exposed_ports: config.exposed_ports.iter().map(|port| (port.0.clone(), Empty {})).collect(),
         env: config.env.clone(),
         entrypoint: config.entrypoint.clone(),
         cmd: config.cmd.clone(),

@@ -3,13 +3,15 @@
 //! These are not Docker's wire types: the daemon converts. They are stored in the record as JSON, so
 //! fields are only ever added, with defaults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gantry_model::container::{Protocol, RestartPolicy};
 use gantry_model::image::Healthcheck;
 use serde::{Deserialize, Serialize};
+
+use super::merge::clean_path;
 
 /// What the container runs. At create these are the client's values; in a record the image's
 /// defaults have been merged in.
@@ -24,8 +26,8 @@ pub struct Config {
     pub user: String,
     /// Standard streams that the client attaches (`-a`); echoed, and `attach_stdin` makes stdin once-only work.
     pub attach: AttachDefaults,
-    /// Ports that the image or the user exposes.
-    pub exposed_ports: Vec<Port>,
+    /// Ports that the image or the user exposes, each as it was written.
+    pub exposed_ports: BTreeSet<ExposedPort>,
     /// Whether it has a terminal.
     pub tty: bool,
     /// Whether stdin stays open without a client.
@@ -70,6 +72,52 @@ pub struct AttachDefaults {
     pub stdout: bool,
     /// Standard error.
     pub stderr: bool,
+}
+
+impl Config {
+    /// The ports that are exposed, each once, in order.
+    #[must_use]
+    pub fn ports(&self) -> BTreeSet<Port> {
+        self.exposed_ports.iter().flat_map(ExposedPort::ports).collect()
+    }
+}
+
+/// A key of `ExposedPorts`: `80`, `80/tcp`, `8000-8010/udp`, or anything else. Docker keeps what it cannot read, so
+/// that an image with such a key runs all the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "Kept")]
+pub struct ExposedPort(pub String);
+
+/// How records have an exposed port; the earliest had only ports that could be read.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Kept {
+    Text(String),
+    Port(Port),
+}
+
+impl From<Kept> for ExposedPort {
+    fn from(kept: Kept) -> Self {
+        Self(match kept {
+            Kept::Text(text) => text,
+            Kept::Port(port) => port.to_string(),
+        })
+    }
+}
+
+impl ExposedPort {
+    /// What is exposed: a port, those of a range, or none.
+    #[must_use]
+    pub fn ports(&self) -> Vec<Port> {
+        let (range, protocol) = self.0.split_once('/').unwrap_or((&self.0, "tcp"));
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        match (first.parse::<u16>(), last.parse::<u16>(), protocol.parse()) {
+            (Ok(first @ 1..), Ok(last), Ok(protocol)) => {
+                (first..=last).map(|number| Port { number, protocol }).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// A container's port.
@@ -218,6 +266,22 @@ pub struct LogConfig {
     pub driver: String,
     /// `max-size`, `max-file`, …
     pub options: BTreeMap<String, String>,
+}
+
+impl MountRequest {
+    /// Whether it mounts at this place; the target may be written with `..`, `.` or slashes too many.
+    #[must_use]
+    pub fn is_at(&self, destination: &Path) -> bool {
+        Path::new(&clean_path(&self.target)) == destination
+    }
+}
+
+impl HostConfig {
+    /// Whether `--tmpfs` mounts something at this place.
+    #[must_use]
+    pub fn has_tmpfs_at(&self, destination: &Path) -> bool {
+        self.tmpfs.keys().any(|path| Path::new(&clean_path(path)) == destination)
+    }
 }
 
 /// `--mount`.
@@ -413,4 +477,49 @@ pub struct CreateRequest {
     pub platform: String,
     /// Whether read-only binds leave what is mounted below them writable, where nothing is said of it.
     pub binds_are_read_only_at_the_top: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exposed_ports_are_read_with_ranges() {
+        for (text, count) in [
+            ("80", 1),
+            ("080", 1),
+            ("80/UDP", 1),
+            ("8000-8010/tcp", 11),
+            ("0", 0),
+            ("9-8", 0),
+            ("x/tcp", 0),
+            ("1/x", 0),
+            ("", 0),
+            ("65536", 0),
+        ] {
+            assert_eq!(ExposedPort(text.into()).ports().len(), count, "{text}");
+        }
+    }
+
+    #[test]
+    fn places_are_compared_cleaned() {
+        let request = MountRequest {
+            target: "/a/../b//c/".into(),
+            ..serde_json::from_str(r#"{"kind":"bind","target":""}"#).expect("a request")
+        };
+        assert!(request.is_at(Path::new("/b/c")) && !request.is_at(Path::new("/a")));
+        let host = HostConfig { tmpfs: [("/t/.".to_owned(), String::new())].into(), ..HostConfig::default() };
+        assert!(host.has_tmpfs_at(Path::new("/t")) && !host.has_tmpfs_at(Path::new("/")));
+    }
+
+    #[test]
+    fn records_of_earlier_versions_are_read() {
+        let kept = r#"{"exposed_ports":[{"number":80,"protocol":"tcp"},"8000-8001/udp","odd"]}"#;
+        let config: Config = serde_json::from_str(kept).expect("a record");
+        let ports: Vec<String> = config.ports().iter().map(ToString::to_string).collect();
+        assert_eq!(ports, ["80/tcp", "8000/udp", "8001/udp"]);
+        let again: Config =
+            serde_json::from_value(serde_json::to_value(&config).expect("JSON")).expect("itself");
+        assert_eq!(again, config);
+    }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use gantry_model::failpoint::{Point, reached};
 use gantry_model::mount::{MountKind, MountPoint};
+use gantry_model::platform::InvalidPlatform;
 use gantry_model::{ContainerId, Platform, SnapshotId};
 use gantry_store::image::Image;
 use rustix::fs::{Mode, OFlags};
@@ -137,13 +138,11 @@ fn find_image(core: &Core, name: &str, platform: &str) -> Result<Arc<Image>, Err
     if platform.is_empty() {
         return Ok(own);
     }
-    let wanted: Platform = platform.parse().map_err(|_| {
-        Error::Invalid(format!("{platform:?}: cannot parse platform specifier: invalid argument"))
-    })?;
+    let wanted: Platform =
+        platform.parse().map_err(|error: InvalidPlatform| Error::Invalid(error.to_string()))?;
     // Of an index it may be another image than the name means by itself.
     let image = images.resolve_for(name, &wanted).map_err(failed)?;
-    let (os, architecture) = (image.config.os.clone(), image.config.architecture.clone());
-    let have = Platform { architecture, os, variant: String::new() };
+    let have = Platform { variant: String::new(), ..image.config.platform() };
     if have.os == wanted.os && have.architecture == wanted.architecture {
         return Ok(image);
     }
@@ -208,7 +207,9 @@ fn mounts(core: &Core, config: &Config, host: &HostConfig, made: &mut Made) -> R
         if let Some(request) = one.volume.take() {
             let (volume, fresh) =
                 core.volumes.create_now(request, Mark::Fleeting).map_err(|error| match error {
-                    crate::volumes::Error::Invalid(text) => Error::Invalid(text),
+                    volumes::Error::Invalid(text) => Error::Invalid(text),
+                    // Clients take it for a missing image and look for that first, as with Docker.
+                    driver @ volumes::Error::NoSuchDriver { .. } => Error::NotFound(driver.to_string()),
                     other => Error::Internal(other.to_string()),
                 })?;
             one.point.name.clone_from(&volume.name);

@@ -202,7 +202,7 @@ impl<'a> Narrowed<'a> {
                 });
             }
             // Docker knows a container's ports only while it runs.
-            state.is_running() && record.config.exposed_ports.iter().any(|port| ports.contains(port))
+            state.is_running() && record.config.ports().iter().any(|port| ports.contains(port))
         };
         any("id", &|wanted| record.id.as_str().starts_with(wanted))
             && any("name", &|wanted| name_matches(wanted, &slashed))

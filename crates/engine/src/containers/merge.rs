@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use gantry_model::image::RunConfig;
 
 use super::Error;
-use super::config::{Config, Port};
+use super::config::{Config, ExposedPort};
 
 /// Fills in what the client left out. Lists of environment, labels, ports and volumes are joined, the
 /// client's entries winning; everything else is taken whole from one side. The image's shell is left alone: it is of
@@ -27,13 +27,7 @@ pub(crate) fn merge(mut config: Config, image: &RunConfig) -> Result<Config, Err
     for (key, value) in &image.labels {
         config.labels.entry(key.clone()).or_insert_with(|| value.clone());
     }
-    let mut ports: BTreeSet<Port> = config.exposed_ports.iter().copied().collect();
-    for text in image.exposed_ports.keys() {
-        ports.extend(
-            parse_ports(text).ok_or_else(|| Error::Invalid(format!("invalid port {text:?} in the image")))?,
-        );
-    }
-    config.exposed_ports = ports.into_iter().collect();
+    config.exposed_ports.extend(image.exposed_ports.keys().cloned().map(ExposedPort));
     for path in image.volumes.keys() {
         if !config.volumes.iter().any(|have| have.as_os_str() == path.as_str()) {
             config.volumes.push(path.into());
@@ -97,15 +91,6 @@ fn merge_healthcheck(config: &mut Config, image: &RunConfig) {
         (ours @ None, image) => ours.clone_from(image),
         (Some(_), None) => {}
     }
-}
-
-/// Reads `80`, `80/tcp` or `8000-8010/udp`.
-pub(crate) fn parse_ports(text: &str) -> Option<Vec<Port>> {
-    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = protocol.parse().ok()?;
-    let (first, last) = range.split_once('-').unwrap_or((range, range));
-    let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
-    (first > 0 && first <= last).then(|| (first..=last).map(|number| Port { number, protocol }).collect())
 }
 
 /// Cleans an absolute path as Go's `path.Clean` does: no empty, `.` or `..` components.
@@ -176,11 +161,17 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_read_with_ranges() {
-        for (text, count) in
-            [("80", 1), ("80/udp", 1), ("8000-8010/tcp", 11), ("0", 0), ("9-8", 0), ("x/tcp", 0), ("1/x", 0)]
-        {
-            assert_eq!(parse_ports(text).map_or(0, |ports| ports.len()), count, "{text}");
-        }
+    fn ports_of_both_are_exposed_as_they_were_written() {
+        let port = |text: &str| ExposedPort(text.into());
+        let config = Config {
+            exposed_ports: [port("80"), port("x")].into(),
+            cmd: Some(list(&["c"])),
+            ..Config::default()
+        };
+        let keys = ["80/tcp", "nonsense"].map(|key| (key.to_owned(), gantry_model::image::Empty {}));
+        let image = RunConfig { exposed_ports: keys.into_iter().collect(), ..RunConfig::default() };
+        let merged = merge(config, &image).expect("an image with odd ports runs");
+        assert_eq!(merged.exposed_ports, ["80", "80/tcp", "nonsense", "x"].map(port).into());
+        assert_eq!(merged.ports().iter().map(ToString::to_string).collect::<Vec<_>>(), ["80/tcp"]);
     }
 }

@@ -87,12 +87,11 @@ pub(super) fn plan(
     for request in &host.mounts {
         add(&mut own, of_mount(request)?)?;
     }
-    let mounts: Vec<&str> = host.mounts.iter().map(|request| request.target.as_str()).collect();
     for (destination, options) in &host.tmpfs {
         let mut point = point(MountKind::Tmpfs, &absolute(destination).map_err(Error::Invalid)?);
         point.tmpfs_options.clone_from(options);
         // `--tmpfs` goes before `--mount` at its place, and clashes with `-v`.
-        if mounts.iter().any(|target| Path::new(&clean_path(target)) == point.destination) {
+        if host.mounts.iter().any(|request| request.is_at(&point.destination)) {
             own.insert(point.destination.clone(), Planned::new(point));
             continue;
         }
@@ -101,7 +100,8 @@ pub(super) fn plan(
     own.values_mut().try_for_each(|one| follow_data_root(&mut one.point, data_root))?;
     planned.append(&mut own);
     for path in &config.volumes {
-        let text = path.to_string_lossy();
+        // An image may have `VOLUME data`: it is meant from the root.
+        let text = Path::new("/").join(path).to_string_lossy().into_owned();
         let destination = destination_of(&text, &text, MountKind::Volume)?;
         let point = point(MountKind::Volume, &destination);
         let request = VolumeRequest { driver: host.volume_driver.clone(), ..VolumeRequest::default() };

@@ -29,10 +29,11 @@ pub(super) fn check(record: &Record, data_root: &Path) -> Result<(), Error> {
 
 /// Whether the user said how a mount is propagated.
 fn is_asked_for(record: &Record, point: &MountPoint) -> bool {
-    let said =
-        record.host.mounts.iter().any(|request| {
-            Path::new(&request.target) == point.destination && !request.propagation.is_empty()
-        });
+    let said = record
+        .host
+        .mounts
+        .iter()
+        .any(|request| request.is_at(&point.destination) && !request.propagation.is_empty());
     said || point.mode.split(',').any(|word| word == point.propagation)
 }
 

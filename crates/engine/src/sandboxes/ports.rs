@@ -40,11 +40,11 @@ pub(super) fn bind(
         let host = take(binding.port, binding.host_ip, choice)?;
         ports.entry(binding.port).or_default().push(host);
     }
-    for port in &record.config.exposed_ports {
-        let there = ports.entry(*port).or_default();
+    for port in record.config.ports() {
+        let there = ports.entry(port).or_default();
         if record.host.publish_all && there.is_empty() {
-            let host = take(*port, None, PortChoice::Any)?;
-            ports.entry(*port).or_default().push(host);
+            let host = take(port, None, PortChoice::Any)?;
+            ports.entry(port).or_default().push(host);
         }
     }
     Ok((ports, sockets))

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use gantry_engine::containers::config::{Port, PortBinding};
+use gantry_engine::containers::config::{ExposedPort, Port, PortBinding};
 use gantry_engine::containers::{CreateRequest, RemoveOptions};
 use gantry_model::container::Protocol;
 
@@ -15,7 +15,7 @@ use crate::{World, world::eventually};
 pub(crate) fn server(text: &str) -> CreateRequest {
     let mut request =
         World::shell(&format!("mkdir /www; echo {text} > /www/index.html; exec httpd -f -p 80 -h /www"));
-    request.config.exposed_ports = vec![Port { number: 80, protocol: Protocol::Tcp }];
+    request.config.exposed_ports = [ExposedPort("80".into())].into();
     request.host.publish_all = true;
     request
 }

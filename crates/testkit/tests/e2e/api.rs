@@ -5,6 +5,9 @@ use gantry_testkit::bench::{self, BUSYBOX};
 use gantry_testkit::{Bench, Client, http};
 use serde_json::{Value, json};
 
+/// A platform that no test runs on, as a parameter.
+const S390X: &str = "%7B%22os%22%3A%22linux%22%2C%22architecture%22%3A%22s390x%22%7D";
+
 /// Sends a body and returns the status and the reply.
 fn send(bench: &Bench, method: &str, path: &str, body: &Value) -> (u16, Value) {
     let text = if body.is_null() { String::new() } else { body.to_string() };
@@ -131,6 +134,102 @@ fn refusals(bench: &Bench) {
             "create x: volume name is too short, names should be at least two alphanumeric characters",
         ),
         ("POST", of("/containers/NAME/start"), json!({"Binds": []}), 400, "non-empty request body"),
+        (
+            "POST",
+            create.clone(),
+            host(json!({"VolumeDriver": "nosuch", "Binds": ["some:/x"]})),
+            404,
+            "create some: error looking up volume plugin nosuch: plugin \"nosuch\" not found",
+        ),
+        (
+            "POST",
+            create.clone(),
+            host(json!({"PortBindings": {"80-81/tcp": [{}]}})),
+            400,
+            "invalid port specification: \"80-81\"",
+        ),
+        (
+            "POST",
+            format!("{create}&platform=nonsense"),
+            with("Tty", json!(false)),
+            400,
+            "\"nonsense\": unknown operating system or architecture: invalid argument",
+        ),
+        ("POST", "/containers/nosuch/update".into(), Value::Null, 404, "No such container: nosuch"),
+        (
+            "GET",
+            of("/containers/NAME/stats?one-shot=1"),
+            Value::Null,
+            400,
+            "cannot have stream=true and one-shot=true",
+        ),
+        (
+            "GET",
+            format!("/images/get?names={BUSYBOX}&platform={S390X}&platform={S390X}"),
+            Value::Null,
+            400,
+            "multiple platform parameters not supported",
+        ),
+        (
+            "POST",
+            format!("/images/load?platform={S390X}&platform={S390X}"),
+            Value::Null,
+            400,
+            "multiple platform parameters not supported",
+        ),
+        (
+            "GET",
+            format!("/images/{BUSYBOX}/get?platform=x"),
+            Value::Null,
+            400,
+            "failed to parse platform: invalid character 'x' looking for beginning of value",
+        ),
+        (
+            "GET",
+            format!("/images/{BUSYBOX}/json?manifests=1&platform={S390X}"),
+            Value::Null,
+            400,
+            "conflicting options: manifests and platform options cannot both be set",
+        ),
+        (
+            "DELETE",
+            format!("/images/{BUSYBOX}?platforms={S390X}"),
+            Value::Null,
+            404,
+            "does not match the specified platform (linux/s390x)",
+        ),
+        (
+            "DELETE",
+            format!("/images/{BUSYBOX}?platforms={S390X}&platforms={S390X}"),
+            Value::Null,
+            400,
+            "multiple platforms are not supported",
+        ),
+        ("POST", "/images/create?fromImage=UPPER".into(), Value::Null, 400, "must be lowercase"),
+        ("POST", "/networks/create".into(), json!([]), 400, "invalid JSON: json: cannot unmarshal array"),
+        (
+            "POST",
+            "/networks/bridge/connect".into(),
+            json!({"Container": "nosuch"}),
+            404,
+            "No such container: nosuch",
+        ),
+        (
+            "PUT",
+            "/volumes/nosuch".into(),
+            Value::Null,
+            503,
+            "volume update only valid for cluster volumes, but swarm is unavailable",
+        ),
+        ("DELETE", "/plugins/nosuch".into(), Value::Null, 404, "plugin \"nosuch\" not found"),
+        (
+            "POST",
+            "/build?version=1&labels=x".into(),
+            Value::Null,
+            400,
+            "error reading labels: invalid character 'x' looking for beginning of value",
+        ),
+        ("POST", "/build?version=3".into(), Value::Null, 400, "invalid version \"3\""),
     ] {
         let (got, reply) = send(bench, method, &path, &body);
         let text = reply["message"].as_str().unwrap_or_default();
@@ -170,6 +269,38 @@ fn exec_codes(bench: &Bench) {
 #[test]
 fn an_execs_exit_code_is_known_when_its_stream_ends() {
     bench::run(Client::Docker, exec_codes);
+}
+
+/// What a client writes below `ExposedPorts` is kept; what can be read of it is exposed.
+fn odd_ports(bench: &Bench) {
+    if is_old(bench) {
+        return;
+    }
+    let name = bench.name("ports");
+    let odd = json!({"80": {}, "81/TCP": {}, "nonsense": {}});
+    let wanted = json!({"Image": BUSYBOX, "Cmd": ["sleep", "1000"], "ExposedPorts": odd,
+        "Volumes": {"relative": {}}, "HostConfig": {"PublishAllPorts": true}});
+    let (status, made) = send(bench, "POST", &format!("/containers/create?name={name}"), &wanted);
+    assert_eq!(status, 201, "{made}");
+    bench.cli.ok(&["start", &name]);
+    let (_, seen) = send(bench, "GET", &format!("/containers/{name}/json"), &Value::Null);
+    assert_eq!(seen["Config"]["ExposedPorts"], odd);
+    for port in ["80/tcp", "81/tcp"] {
+        assert!(seen["NetworkSettings"]["Ports"][port][0]["HostPort"].is_string(), "{seen}");
+    }
+    assert_eq!(bench.cli.ok(&["exec", &name, "sh", "-c", "grep -c ' /relative ' /proc/mounts"]), "1");
+    // An image has them too, and runs.
+    let image = bench.name("image");
+    bench.cli.ok(&["commit", &name, &image]);
+    assert_eq!(bench.inspect(&image, "/Config/ExposedPorts"), odd);
+    bench.cli.ok(&["rm", "-f", "-v", &name]);
+    bench.cli.ok(&["run", "--rm", &image, "true"]);
+    bench.cli.ok(&["rmi", &image]);
+}
+
+#[test]
+fn ports_in_odd_forms_are_kept_and_exposed_where_they_can_be_read() {
+    bench::run(Client::Docker, odd_ports);
 }
 
 /// What inspect tells of layers and of another's network.
