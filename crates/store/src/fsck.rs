@@ -225,7 +225,11 @@ pub(crate) fn contents(database: &Database, root: &Path) -> Result<Contents, Err
         stray_trees,
         stray_trash: stray("trash", &have_trash, &trash),
         lost_snapshots: missing(&have_snapshots, &snapshots),
-        lost_layers: missing(&have_layers, &ready),
+        // A directory without the tree in it is as good as none.
+        lost_layers: ready
+            .into_iter()
+            .filter(|id| !root.join("layers").join(id).join("fs").is_dir())
+            .collect(),
         lost_blobs: missing(&have_blobs, &blobs),
         strangers,
     })
