@@ -1,8 +1,18 @@
 //! Platforms in parameters: each is a JSON object, such as `{"os":"linux","architecture":"arm64"}`.
 
 use gantry_model::Platform;
+use serde::Deserialize;
 
 use crate::refusal::Refusal;
+
+/// A platform as it is sent: what is left out is empty.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Wire {
+    os: String,
+    architecture: String,
+    variant: String,
+}
 
 /// Reads a parameter; `None` where it is empty.
 ///
@@ -12,12 +22,12 @@ pub(super) fn one(text: &str) -> Result<Option<Platform>, Refusal> {
     if text.is_empty() {
         return Ok(None);
     }
-    let wire: Platform = gantry_api::gojson::from_slice(text.as_bytes())
+    let Wire { os, architecture, variant } = gantry_api::gojson::from_slice(text.as_bytes())
         .map_err(|error| Refusal::invalid(format!("failed to parse platform: {}", error.reason())))?;
-    if wire.os.is_empty() || wire.architecture.is_empty() {
+    if os.is_empty() || architecture.is_empty() {
         return Err(Refusal::invalid("both OS and Architecture must be provided"));
     }
-    Ok(Some(wire))
+    Ok(Some(Platform { architecture, os, variant }))
 }
 
 #[cfg(test)]
