@@ -7,7 +7,7 @@ use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, Number, PipeN
 use serde_json::Value;
 
 use super::Labels;
-use super::functions::{Call, FUNCTIONS, Takes};
+use super::builtins::{Call, FUNCTIONS, Takes};
 use super::value::Val;
 use crate::show::table::quote;
 

@@ -1,10 +1,10 @@
 //! `--format`: Go templates over JSON values, with the functions that Docker adds.
 //!
-//! [`Format`] is a template that was read; [`eval`] applies it, [`functions`] are those that it may call, [`value`] is
+//! [`Format`] is a template that was read; [`eval`] applies it, [`builtins`] are those that it may call, [`value`] is
 //! what it looks at, and [`go_types`] what JSON does not say of that.
 
+mod builtins;
 mod eval;
-mod functions;
 mod go_types;
 mod value;
 
@@ -15,8 +15,8 @@ use gotmpl::parse::{DefineNode, ListNode, Node, Parser};
 use serde_json::Value;
 
 use crate::failure::{Failure, Outcome};
+use builtins::Call;
 use eval::{Fault, Run};
-use functions::Call;
 use value::{Reading, Val};
 
 /// What a template is applied to; decides the words of its errors, and how it prints JSON.
