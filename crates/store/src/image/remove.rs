@@ -64,7 +64,7 @@ struct Reasons {
 
 struct Conflict {
     error: ImageError,
-    /// A container is the reason.
+    /// A container is the reason, or the index that lists it.
     used: bool,
 }
 
@@ -228,7 +228,7 @@ impl Removal<'_> {
             return because(true, false, "image has dependent child images".into());
         }
         if let Some(user) = self.platform_of(image)? {
-            return because(true, false, format!("image is a platform of {user}"));
+            return because(true, true, format!("image is a platform of {user}"));
         }
         if let Some(container) = self.running(&image.id)? {
             let text = format!("image is being used by running container {}", short(&container));
