@@ -73,7 +73,9 @@ fn flood(bench: &Bench, name: &str, flags: &[&str], limit_bytes: u64) {
     let name = &bench.name(name);
     let seconds = seconds();
     // On one pipe: what the shell says of the process that `timeout` ended is not to come last.
-    let script = format!("exec 2>&1; timeout {seconds} yes {}; echo; echo {LAST}", "0123456789".repeat(10));
+    // A log that does not block loses what comes while its buffer is full: the last line comes when it no longer is.
+    let script =
+        format!("exec 2>&1; timeout {seconds} yes {}; echo; sleep 3; echo {LAST}", "0123456789".repeat(10));
     let mut run = vec!["run", "-d", "--net", "none", "--name", name.as_str()];
     run.extend(flags);
     run.extend([BUSYBOX, "sh", "-c", &script]);
