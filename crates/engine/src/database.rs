@@ -63,6 +63,9 @@ CREATE INDEX member_of ON sandbox_members (container);
 
 /// Transactions after which the log is copied back.
 const CHECKPOINT_EVERY: u32 = 256;
+/// Pages of the log from which it is emptied although writers wait for that, for milliseconds: while there is always
+/// one who writes, it would never begin anew. 16 MiB.
+const LONGEST_LOG: i64 = 4096;
 
 /// The engine database. Cheap to clone.
 #[derive(Clone)]
@@ -165,14 +168,44 @@ impl Ledger {
     }
 }
 
-/// Copies the log back whenever it is told to. Writers are not kept waiting for it.
+/// Copies the log back whenever it is told to. Writers are not kept waiting for it, unless the log has become long.
 fn checkpoints(path: &Path, due: &Receiver<()>) {
     let Ok(connection) = rusqlite::Connection::open(path) else { return };
+    let copy = |how: &str| {
+        let pages = |row: &rusqlite::Row<'_>| row.get::<_, i64>(1);
+        connection.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], pages)
+    };
     while due.recv().is_ok() {
         while due.try_recv().is_ok() {}
-        let result = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        let result = match copy("PASSIVE") {
+            Ok(pages) if pages > LONGEST_LOG => copy("TRUNCATE"),
+            other => other,
+        };
         if let Err(error) = result {
             tracing::warn!("the engine database's log was not copied back: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_stays_short_while_there_is_always_one_who_writes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("engine.db");
+        let ledger = Ledger::open(&path, &directory.path().join("containers")).unwrap();
+        let run = |statement: &str| {
+            let execute =
+                |transaction: &Transaction<'_>| Ok::<_, LedgerError>(transaction.execute_batch(statement)?);
+            ledger.write(execute).unwrap();
+        };
+        run("CREATE TABLE filler (bytes BLOB)");
+        for _ in 0..6000 {
+            run("INSERT INTO filler VALUES (zeroblob(16000))");
+        }
+        let log = std::fs::metadata(path.with_extension("db-wal")).unwrap().len();
+        assert!(log < 48 << 20, "{log} bytes of 96 million are in the log still");
     }
 }
