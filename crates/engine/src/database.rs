@@ -23,6 +23,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use gantry_model::ErrorKind;
 use gantry_state::{Database, Migration, Schema, Synchronous};
+use parking_lot::Mutex;
 use rusqlite::Transaction;
 
 use crate::OpenError;
@@ -63,9 +64,9 @@ CREATE INDEX member_of ON sandbox_members (container);
 
 /// Transactions after which the log is copied back.
 const CHECKPOINT_EVERY: u32 = 256;
-/// Pages of the log from which it is emptied although writers wait for that, for milliseconds: while there is always
-/// one who writes, it would never begin anew. 16 MiB.
-const LONGEST_LOG: i64 = 4096;
+/// Bytes of the log from which it is emptied although writers wait for that: while there is always one who writes, it
+/// would never begin anew.
+const LONG_LOG_BYTES: u64 = 16 << 20;
 
 /// The engine database. Cheap to clone.
 #[derive(Clone)]
@@ -78,6 +79,8 @@ struct Shared {
     writes: AtomicU32,
     /// Wakes the thread that copies the log back; the thread ends when it is dropped.
     checkpoint: Sender<()>,
+    /// Held while that thread copies.
+    copying: Arc<Mutex<()>>,
 }
 
 /// A failed transaction; nothing of it stays.
@@ -137,13 +140,14 @@ impl Ledger {
             })
             .map_err(|error| failed(&error))?;
         let (checkpoint, due) = channel();
-        let path = path.to_owned();
+        let copying = Arc::new(Mutex::new(()));
+        let (path, held) = (path.to_owned(), Arc::clone(&copying));
         std::thread::Builder::new()
             .name("engine-db".into())
             .stack_size(256 << 10)
-            .spawn(move || checkpoints(&path, &due))
+            .spawn(move || checkpoints(&path, &due, &held))
             .map_err(|error| failed(&error))?;
-        Ok(Self { shared: Arc::new(Shared { database, writes: AtomicU32::new(0), checkpoint }) })
+        Ok(Self { shared: Arc::new(Shared { database, writes: AtomicU32::new(0), checkpoint, copying }) })
     }
 
     /// Runs one transaction: all of it or nothing.
@@ -153,8 +157,7 @@ impl Ledger {
     ) -> Result<T, E> {
         let result = self.shared.database.write(run);
         if self.shared.writes.fetch_add(1, Ordering::Relaxed) % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1 {
-            // The thread outlives this sender; should it have failed to, the log only grows.
-            let _ = self.shared.checkpoint.send(());
+            self.shared.shorten_log();
         }
         result
     }
@@ -168,19 +171,29 @@ impl Ledger {
     }
 }
 
-/// Copies the log back whenever it is told to. Writers are not kept waiting for it, unless the log has become long.
-fn checkpoints(path: &Path, due: &Receiver<()>) {
+impl Shared {
+    fn shorten_log(&self) {
+        let mut log = self.database.path().as_os_str().to_owned();
+        log.push("-wal");
+        if std::fs::metadata(log).is_ok_and(|log| log.len() > LONG_LOG_BYTES) {
+            let _copied = self.copying.lock();
+            if let Err(error) = self.database.empty_log() {
+                tracing::warn!("the engine database's log was not emptied: {error}");
+            }
+        } else {
+            // The thread outlives this sender; should it have failed to, the log is emptied when it is long.
+            let _ = self.checkpoint.send(());
+        }
+    }
+}
+
+/// Copies the log back whenever it is told to. Writers are not kept waiting for it.
+fn checkpoints(path: &Path, due: &Receiver<()>, copying: &Mutex<()>) {
     let Ok(connection) = rusqlite::Connection::open(path) else { return };
-    let copy = |how: &str| {
-        let pages = |row: &rusqlite::Row<'_>| row.get::<_, i64>(1);
-        connection.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], pages)
-    };
     while due.recv().is_ok() {
         while due.try_recv().is_ok() {}
-        let result = match copy("PASSIVE") {
-            Ok(pages) if pages > LONGEST_LOG => copy("TRUNCATE"),
-            other => other,
-        };
+        let _held = copying.lock();
+        let result = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         if let Err(error) = result {
             tracing::warn!("the engine database's log was not copied back: {error}");
         }
@@ -206,6 +219,6 @@ mod tests {
             run("INSERT INTO filler VALUES (zeroblob(16000))");
         }
         let log = std::fs::metadata(path.with_extension("db-wal")).unwrap().len();
-        assert!(log < 48 << 20, "{log} bytes of 96 million are in the log still");
+        assert!(log < 32 << 20, "{log} bytes of 96 million are in the log still");
     }
 }

@@ -159,6 +159,15 @@ impl Database {
         result
     }
 
+    /// Copies the log into the file and empties it. Writers wait meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Sql`]. Where somebody else copies it at the moment, the log stays, and that is no error.
+    pub fn empty_log(&self) -> Result<(), Error> {
+        lock(&self.writer).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(())
+    }
+
     /// Reads on a connection that cannot write, within one snapshot of the database.
     ///
     /// # Errors
